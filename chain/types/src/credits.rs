@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn credits_are_shown_and_parsed_without_loss() {
-        for (micro, text) in [(0, "0"), (1, "0.000001"), (12_500_000, "12.5"), (50_000_000, "50"), (u64::MAX, "18446744073709.551615")] {
+        for (micro, text) in
+            [(0, "0"), (1, "0.000001"), (12_500_000, "12.5"), (50_000_000, "50"), (u64::MAX, "18446744073709.551615")]
+        {
             assert_eq!(Credits::from_micro(micro).to_string(), text);
             assert_eq!(text.parse::<Credits>().unwrap().micro(), micro);
         }

@@ -25,10 +25,7 @@ pub struct Resources {
 impl Resources {
     /// Does this have at least what `other` asks for?
     pub fn covers(&self, other: &Resources) -> bool {
-        self.cores >= other.cores
-            && self.gpus >= other.gpus
-            && self.ram_mib >= other.ram_mib
-            && self.disk_mib >= other.disk_mib
+        self.cores >= other.cores && self.gpus >= other.gpus && self.ram_mib >= other.ram_mib && self.disk_mib >= other.disk_mib
     }
 
     /// What remains after `other` is taken; `None` where it isn't covered.

@@ -22,7 +22,9 @@ pub enum PanicReason {
 impl fmt::Display for PanicReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PanicReason::Budget => f.write_str("budget: the escrow can't pay for the next interval; submit again with a larger budget"),
+            PanicReason::Budget => {
+                f.write_str("budget: the escrow can't pay for the next interval; submit again with a larger budget")
+            }
             PanicReason::MachineLost => f.write_str("machine lost: a machine that worked for the job went away; submit again"),
             PanicReason::Failed(reason) => write!(f, "worker failed: {reason}"),
             PanicReason::Disagreement => f.write_str("disagreement: the workers reported different results"),

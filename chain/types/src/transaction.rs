@@ -378,7 +378,8 @@ mod tests {
 
     #[test]
     fn a_forged_voucher_or_machine_proof_is_refused() {
-        let (registrar, user, thief) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]), SecretKey::from_seed([3; 32]));
+        let (registrar, user, thief) =
+            (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]), SecretKey::from_seed([3; 32]));
         let mut voucher = Voucher::sign(&registrar, &chain(), Hash::of(b"identity"), user.public(), TimeMs(5));
         let open = |v: &Voucher, key| Transaction::sign(key, &chain(), 0, Height(1), Action::OpenAccount { voucher: v.clone() });
         assert!(open(&voucher, &user).verify(&chain()).is_ok());

@@ -1,1 +1,10 @@
-//! Placeholder.
+//! What travels between a gateway and its users: the shapes of the REST interface `/v1`, and a typed client for it.
+//!
+//! Shapes live in [`types`], the client in [`client`]; the gateway serves exactly these types and documents them as
+//! OpenAPI. The client tries each gateway that it was given until one answers. This crate never signs and never decides.
+
+pub mod client;
+pub mod types;
+
+pub use client::{ApiError, Client};
+pub use types::*;

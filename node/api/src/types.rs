@@ -1,0 +1,562 @@
+//! The bodies of requests and responses. Amounts are numbers of microcredits, times are milliseconds since 1970 in UTC,
+//! ids and hashes are texts.
+
+use deepmarket_types::{
+    AccountId, ChainId, Credits, Event, Hash, Height, JobId, JobState, LeaseId, LeaseState, MachineConfig, MachineId,
+    MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs, Voucher,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An error as REST reports it (DESIGN section 10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// Stable number: 1xxx form, 2xxx ledger, 3xxx jobs, 4xxx mempool, 5xxx gateway, 6xxx worker, 7xxx wallet.
+    pub code: u16,
+    /// Stable short name, for example `unknown_job`.
+    pub name: String,
+    /// What is wrong, for people.
+    pub message: String,
+    /// What to do about it; empty where nothing can be done.
+    pub hint: String,
+    /// May the same request succeed later?
+    pub retryable: bool,
+}
+
+/// How a market and this gateway stand: `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The market's name.
+    pub name: String,
+    /// The chain's id (the genesis document's hash).
+    #[schema(value_type = String)]
+    pub chain: ChainId,
+    /// The latest decided block that this gateway holds.
+    #[schema(value_type = u64)]
+    pub height: Height,
+    /// That block's time.
+    #[schema(value_type = u64)]
+    pub time: TimeMs,
+    /// That block's hash.
+    #[schema(value_type = String)]
+    pub block: Hash,
+    /// Root of the state after that block.
+    #[schema(value_type = String)]
+    pub state_root: Hash,
+    /// The name of the validator that serves this gateway.
+    pub validator: String,
+    /// Number of validators.
+    pub validators: u32,
+    /// Transactions that wait to be decided.
+    pub mempool: u64,
+    /// The release.
+    pub version: String,
+}
+
+/// A libp2p peer that serves blobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Peer {
+    /// The peer's id.
+    pub peer_id: String,
+    /// Its multiaddresses.
+    pub addresses: Vec<String>,
+}
+
+/// Where data is to be had: `GET /v1/network`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Network {
+    /// This gateway's own blob peer.
+    pub peer: Peer,
+    /// The gateways of all validators, as the genesis document names them.
+    pub gateways: Vec<String>,
+    /// How often a lent machine should send a heartbeat, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The longest time that one receipt is paid for, in milliseconds: send one at least this often.
+    pub receipt_ms: u64,
+}
+
+/// What became of a transaction: `POST /v1/transactions`, `GET /v1/transactions/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransactionStatus {
+    /// The transaction.
+    #[schema(value_type = String)]
+    pub id: Hash,
+    /// The block that holds it; none while it waits.
+    #[schema(value_type = Option<u64>)]
+    pub height: Option<Height>,
+    /// Its place in the block.
+    pub index: Option<u32>,
+    /// 0, or why the ledger rejected it; none while it waits.
+    pub code: Option<u16>,
+    /// The reason in words; empty on success.
+    pub message: String,
+    /// The transaction itself, where asked for by id.
+    #[schema(value_type = Option<Object>)]
+    pub transaction: Option<deepmarket_types::Transaction>,
+}
+
+/// A block: `GET /v1/blocks/{height}` (or `latest`), `GET /v1/blocks?before=&limit=`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BlockView {
+    /// The block's hash.
+    #[schema(value_type = String)]
+    pub hash: Hash,
+    /// What was decided.
+    #[schema(value_type = Object)]
+    pub header: deepmarket_types::Header,
+    /// Names, ids and results of its transactions in order.
+    pub transactions: Vec<BlockTransaction>,
+    /// The consensus round that decided it.
+    pub round: u32,
+    /// The validators that signed its commit certificate.
+    #[schema(value_type = Vec<String>)]
+    pub signers: Vec<PublicKey>,
+}
+
+/// One transaction in a block's listing.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BlockTransaction {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: Hash,
+    /// What it does, for example `receipt`.
+    pub action: String,
+    /// 0, or why the ledger rejected it.
+    pub code: u16,
+    /// The reason in words.
+    pub message: String,
+}
+
+/// An account: `GET /v1/accounts/{id}`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AccountView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: AccountId,
+    /// Its key.
+    #[schema(value_type = String)]
+    pub key: PublicKey,
+    /// The nonce that its next transaction must carry.
+    pub nonce: u64,
+    /// Starting credits left.
+    #[schema(value_type = u64)]
+    pub granted: Credits,
+    /// Earned credits.
+    #[schema(value_type = u64)]
+    pub earned: Credits,
+    /// What its jobs hold in escrow.
+    #[schema(value_type = u64)]
+    pub escrow: Credits,
+    /// Its open and closed jobs, newest first, at most 100.
+    #[schema(value_type = Vec<String>)]
+    pub jobs: Vec<JobId>,
+    /// Its machines.
+    #[schema(value_type = Vec<String>)]
+    pub machines: Vec<MachineId>,
+}
+
+/// One event with its place in the chain: `GET /v1/accounts/{id}/history`, `GET /v1/jobs/{id}/history`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HistoryEntry {
+    /// The block.
+    #[schema(value_type = u64)]
+    pub height: Height,
+    /// The block's time.
+    #[schema(value_type = u64)]
+    pub time: TimeMs,
+    /// The event's number in the block.
+    pub index: u32,
+    /// What happened.
+    #[schema(value_type = Object)]
+    pub event: Event,
+}
+
+/// A machine: `GET /v1/machines`, `GET /v1/machines/{id}`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MachineView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: MachineId,
+    /// Its owner.
+    #[schema(value_type = String)]
+    pub owner: AccountId,
+    /// Its key.
+    #[schema(value_type = String)]
+    pub key: PublicKey,
+    /// The nonce that its next heartbeat must carry.
+    pub nonce: u64,
+    /// What was measured.
+    #[schema(value_type = Object)]
+    pub config: MachineConfig,
+    /// What is offered.
+    #[schema(value_type = Option<Object>)]
+    pub offer: Option<Offer>,
+    /// How it stands.
+    #[schema(value_type = String)]
+    pub state: MachineState,
+    /// Why, in words.
+    pub reason: String,
+    /// Its running leases.
+    #[schema(value_type = Vec<String>)]
+    pub leases: Vec<LeaseId>,
+    /// All that it ever earned.
+    #[schema(value_type = u64)]
+    pub earned: Credits,
+}
+
+/// One worker of a job.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LeaseView {
+    /// The lease.
+    #[schema(value_type = String)]
+    pub id: LeaseId,
+    /// The job.
+    #[schema(value_type = String)]
+    pub job: JobId,
+    /// The worker's rank.
+    pub rank: u32,
+    /// Its machine.
+    #[schema(value_type = String)]
+    pub machine: MachineId,
+    /// The machine's owner, who is paid.
+    #[schema(value_type = String)]
+    pub owner: AccountId,
+    /// How it stands.
+    #[schema(value_type = Object)]
+    pub state: LeaseState,
+    /// When it began.
+    #[schema(value_type = u64)]
+    pub started: TimeMs,
+    /// The number of its last receipt; 0 before the first.
+    pub sequence: u32,
+    /// Rounds done.
+    pub rounds: u64,
+    /// Samples trained on.
+    pub samples: u64,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+    /// What it was paid.
+    #[schema(value_type = u64)]
+    pub paid: Credits,
+    /// Block time that was paid for, in milliseconds.
+    pub paid_ms: u64,
+    /// Hash of the parameters at the last receipt.
+    #[schema(value_type = Option<String>)]
+    pub parameters: Option<Hash>,
+}
+
+/// A job: `GET /v1/jobs`, `GET /v1/jobs/{id}`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: JobId,
+    /// Who pays for it.
+    #[schema(value_type = String)]
+    pub owner: AccountId,
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    #[schema(value_type = Object)]
+    pub state: JobState,
+    /// How it stands, and why, in words.
+    pub status: String,
+    /// Its spec as TOML.
+    pub spec: String,
+    /// When it was submitted.
+    #[schema(value_type = u64)]
+    pub submitted: TimeMs,
+    /// When it was matched.
+    #[schema(value_type = Option<u64>)]
+    pub started: Option<TimeMs>,
+    /// When it closed.
+    #[schema(value_type = Option<u64>)]
+    pub ended: Option<TimeMs>,
+    /// What was put into escrow.
+    #[schema(value_type = u64)]
+    pub budget: Credits,
+    /// What is left there.
+    #[schema(value_type = u64)]
+    pub escrow: Credits,
+    /// What was paid to lenders.
+    #[schema(value_type = u64)]
+    pub paid: Credits,
+    /// Its workers.
+    pub leases: Vec<LeaseView>,
+    /// The model, once finished.
+    #[schema(value_type = Option<String>)]
+    pub result: Option<Hash>,
+}
+
+/// One rank as its fellow workers need it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RankView {
+    /// The rank.
+    pub rank: u32,
+    /// The lease.
+    #[schema(value_type = String)]
+    pub lease: LeaseId,
+    /// The machine.
+    #[schema(value_type = String)]
+    pub machine: MachineId,
+    /// The machine's key: its libp2p identity.
+    #[schema(value_type = String)]
+    pub key: PublicKey,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+}
+
+/// An active lease with all that a worker needs to serve it: `GET /v1/machines/{id}/leases`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Assignment {
+    /// The lease.
+    #[schema(value_type = String)]
+    pub lease: LeaseId,
+    /// The job.
+    #[schema(value_type = String)]
+    pub job: JobId,
+    /// The worker's rank.
+    pub rank: u32,
+    /// Receipts accepted so far.
+    pub sequence: u32,
+    /// Canonical bytes of the job spec, in hex.
+    pub spec: String,
+    /// Fixed by the chain when the job was matched; decides the order of the data.
+    #[schema(value_type = String)]
+    pub seed: Hash,
+    /// What the worker may use.
+    #[schema(value_type = Object)]
+    pub resources: Resources,
+    /// All ranks of the job in order, this one included.
+    pub ranks: Vec<RankView>,
+}
+
+/// A question for a price: `POST /v1/quotes`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct QuoteRequest {
+    /// Canonical bytes of the job spec, in hex.
+    pub spec: String,
+    /// Samples of the training split.
+    pub train_samples: u64,
+    /// Samples of the validation split.
+    pub validate_samples: u64,
+}
+
+/// What a job would cost in one slot of the day.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SlotQuote {
+    /// The slot, 0 to 3.
+    pub slot: u8,
+    /// Its unit prices.
+    #[schema(value_type = Object)]
+    pub prices: deepmarket_types::UnitPrices,
+    /// The cost of one hour with all workers.
+    #[schema(value_type = u64)]
+    pub cost_per_hour: Credits,
+    /// The cost of the expected time.
+    #[schema(value_type = u64)]
+    pub expected_cost: Credits,
+}
+
+/// The answer to a quote. It promises nothing and costs nothing.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Quote {
+    /// Workers that would start now.
+    pub workers: u32,
+    /// Machines on offer that meet the demand.
+    pub machines: u32,
+    /// Are there enough for the job's minimum?
+    pub enough: bool,
+    /// When it would start; none where nobody can tell.
+    #[schema(value_type = Option<u64>)]
+    pub expected_start: Option<TimeMs>,
+    /// Expected training time in milliseconds; none without a measured machine.
+    pub expected_ms: Option<u64>,
+    /// Expected cost at the current slot's prices.
+    #[schema(value_type = u64)]
+    pub expected_cost: Credits,
+    /// What would be put into escrow.
+    #[schema(value_type = u64)]
+    pub budget: Credits,
+    /// The current slot, 0 to 3.
+    pub current_slot: u8,
+    /// The four slots.
+    pub slots: Vec<SlotQuote>,
+    /// The model's parameters.
+    pub parameters: u64,
+    /// Memory that a worker needs, in MiB.
+    pub ram_mib: u64,
+}
+
+/// Today's prices: `GET /v1/prices`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PricesView {
+    /// The day's prices.
+    #[schema(value_type = Object)]
+    pub prices: SlotPrices,
+    /// The current slot, 0 to 3.
+    pub current_slot: u8,
+    /// Names of the slots, for example `00-06`.
+    pub slot_names: Vec<String>,
+    /// When the current slot ends.
+    #[schema(value_type = u64)]
+    pub slot_ends: TimeMs,
+}
+
+/// The ledger's totals and whether they agree: `GET /v1/ledger`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerView {
+    /// The height that the totals are of.
+    #[schema(value_type = u64)]
+    pub height: Height,
+    /// All that was ever minted.
+    #[schema(value_type = u64)]
+    pub minted: Credits,
+    /// In purses.
+    #[schema(value_type = u64)]
+    pub purses: Credits,
+    /// In escrow.
+    #[schema(value_type = u64)]
+    pub escrow: Credits,
+    /// Held back until it vests.
+    #[schema(value_type = u64)]
+    pub held: Credits,
+    /// The treasury.
+    #[schema(value_type = u64)]
+    pub treasury: Credits,
+    /// Is `minted` the sum of the others?
+    pub conserved: bool,
+}
+
+/// Asks the gateway's registrar for a voucher: `POST /v1/vouchers`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VoucherRequest {
+    /// The identity to verify, for example a mail address of the institution.
+    pub identity: String,
+    /// The key of the account to open.
+    #[schema(value_type = String)]
+    pub key: PublicKey,
+}
+
+/// A registrar's voucher.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VoucherResponse {
+    /// The voucher.
+    #[schema(value_type = Object)]
+    pub voucher: Voucher,
+}
+
+/// What a worker tells about its progress, off the chain; batches go to `POST /v1/jobs/{id}/progress`, signed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// The worker's clock.
+    #[schema(value_type = u64)]
+    pub time: TimeMs,
+    /// The worker's rank.
+    pub rank: u32,
+    /// Counts up for each worker, so that streams can be resumed and doubles be dropped.
+    pub sequence: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: ProgressKind,
+}
+
+/// Kinds of progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ProgressKind {
+    /// Data is being fetched.
+    Fetching {
+        /// Bytes that are here.
+        done_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+    },
+    /// Rounds are being computed.
+    Round {
+        /// Rounds done.
+        round: u64,
+        /// Rounds in all.
+        rounds: u64,
+        /// Epoch that the round belongs to, counted from 0.
+        epoch: u64,
+        /// Mean training loss of this worker since the last report.
+        loss: f64,
+        /// Time spent computing since the lease began, in milliseconds.
+        compute_ms: u64,
+        /// Time spent sending and receiving updates, in milliseconds.
+        exchange_ms: u64,
+        /// Time spent waiting for other ranks, in milliseconds.
+        wait_ms: u64,
+        /// Bytes sent to and received from other ranks.
+        exchanged_bytes: u64,
+    },
+    /// An epoch ended and the model was evaluated on the validation split by all ranks together.
+    Epoch {
+        /// The epoch, counted from 0.
+        epoch: u64,
+        /// Epochs in all.
+        epochs: u64,
+        /// Correct answers of the whole split (classification only).
+        correct: Option<u64>,
+        /// Samples of the whole split.
+        samples: u64,
+        /// Mean loss on it.
+        loss: f64,
+    },
+    /// A line for people.
+    Log {
+        /// The line.
+        line: String,
+    },
+    /// The worker ended; the totals of its lease.
+    Done {
+        /// Peak memory of the trainer, in MiB.
+        peak_ram_mib: u64,
+        /// CPU time of the trainer, in milliseconds.
+        cpu_ms: u64,
+        /// Time spent computing, in milliseconds.
+        compute_ms: u64,
+        /// Time spent sending and receiving updates, in milliseconds.
+        exchange_ms: u64,
+        /// Time spent waiting for other ranks, in milliseconds.
+        wait_ms: u64,
+        /// Bytes sent to other ranks.
+        sent_bytes: u64,
+        /// Bytes received from other ranks.
+        received_bytes: u64,
+        /// Bytes of data fetched.
+        fetched_bytes: u64,
+    },
+}
+
+/// A signed batch of progress.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProgressBatch {
+    /// The machine that works for the job.
+    #[schema(value_type = String)]
+    pub machine: MachineId,
+    /// JSON of a list of [`Progress`], as text, so that what is signed is what is sent.
+    pub entries: String,
+    /// Signature of the machine (domain `Request`) over `progress ‖ job ‖ entries`, see [`progress_content`].
+    #[schema(value_type = String)]
+    pub signature: Signature,
+}
+
+/// The signed content of a [`ProgressBatch`].
+pub fn progress_content(job: JobId, entries: &str) -> Vec<u8> {
+    deepmarket_types::encode(&("progress", job, entries))
+}
+
+/// The signed content of a blob upload. `PUT /v1/blobs/{hash}` carries the headers `x-deepmarket-key` (an account's or a
+/// machine's public key, known on the chain) and `x-deepmarket-signature` (domain `Request` over this).
+pub fn upload_content(hash: &Hash, bytes: u64) -> Vec<u8> {
+    deepmarket_types::encode(&("upload", hash, bytes))
+}
+
+/// Name of the header with the uploader's public key.
+pub const KEY_HEADER: &str = "x-deepmarket-key";
+/// Name of the header with the uploader's signature.
+pub const SIGNATURE_HEADER: &str = "x-deepmarket-signature";
+/// The most bytes of one blob.
+pub const MAX_BLOB_BYTES: u64 = 256 * 1024 * 1024;
