@@ -1,0 +1,41 @@
+# Everything that a person does with a checkout. `make` alone lists it.
+# One optimised profile (release) serves demo, tests and benchmarks.
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BIN    := $(TARGET)/release
+MNIST  := data/mnist
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: demo
+demo: build mnist ## The main job before your eyes: a market of seven processes trains MNIST and pays for it
+	@$(BIN)/deepmarket demo $(ARGS)
+
+.PHONY: build
+build: packages ## Build the programs deepmarket and deepmarket-trainer
+	@cargo build --release --locked --workspace
+
+.PHONY: test
+test: build mnist ## Run the whole test suite
+	@cargo test --release --locked --workspace
+
+.PHONY: bench
+bench: build mnist ## Measure trainer, workers and ledger; prints a table, writes bench.json
+	@cargo run --release --locked --quiet -p deepmarket-tests --bin bench -- $(ARGS)
+
+.PHONY: check
+check: packages ## Formatting, lints and licences
+	@cargo fmt --all --check
+	@cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check; \
+	 else echo "cargo-deny is not installed: licences and advisories were not checked (cargo install cargo-deny)"; fi
+
+.PHONY: packages
+packages: ## Install the Debian packages that the build needs; does nothing where they are there
+	@scripts/packages.sh
+
+.PHONY: mnist
+mnist: ## Get MNIST's original files into data/mnist
+	@scripts/mnist.sh $(MNIST)
