@@ -530,6 +530,48 @@ pub enum ProgressKind {
     },
 }
 
+/// What `GET /v1/jobs/{id}/events` tells, one for each server-sent event; the event's name is the variant's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum JobEvent {
+    /// A worker reported.
+    Progress {
+        /// The entry's number in this gateway's list, counted from 1: resume with `after=` this.
+        index: u64,
+        /// What was reported.
+        entry: Progress,
+    },
+    /// The job's state changed (or: is this, when the stream begins).
+    State {
+        /// The state.
+        #[schema(value_type = Object)]
+        state: JobState,
+        /// The state, and why, in words.
+        status: String,
+    },
+    /// The job is closed and all that its workers reported was sent.
+    End,
+}
+
+/// What `GET /v1/events` tells of each block; the server-sent event's id is the height.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BlockEvent {
+    /// The block's number.
+    #[schema(value_type = u64)]
+    pub height: Height,
+    /// The block's time.
+    #[schema(value_type = u64)]
+    pub time: TimeMs,
+    /// The block's hash.
+    #[schema(value_type = String)]
+    pub hash: Hash,
+    /// How many transactions it holds.
+    pub transactions: u32,
+    /// What it changed, in order.
+    #[schema(value_type = Vec<Object>)]
+    pub events: Vec<Event>,
+}
+
 /// A signed batch of progress.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProgressBatch {
@@ -558,5 +600,9 @@ pub fn upload_content(hash: &Hash, bytes: u64) -> Vec<u8> {
 pub const KEY_HEADER: &str = "x-deepmarket-key";
 /// Name of the header with the uploader's signature.
 pub const SIGNATURE_HEADER: &str = "x-deepmarket-signature";
+/// The most bytes of the entries in one [`ProgressBatch`].
+pub const MAX_PROGRESS_BYTES: usize = 256 * 1024;
+/// The longest that a gateway holds a request back for `wait_ms`, in milliseconds.
+pub const MAX_WAIT_MS: u64 = 30_000;
 /// The most bytes of one blob.
 pub const MAX_BLOB_BYTES: u64 = 256 * 1024 * 1024;

@@ -1,0 +1,279 @@
+//! A typed client for `/v1` that knows several gateways.
+//!
+//! ```text
+//! call ─▶ gateway that answered last ─▶ (refused connection, silence, 5xx) ─▶ the next ─▶ … ─▶ Unreachable, all named
+//! ```
+//!
+//! Reads and writes are tried once at each gateway; [`Client::submit`] and the streams go on until their deadline or their
+//! end. A refusal that every gateway would repeat is returned at once. Answers are bounded in size and time.
+
+mod error;
+mod events;
+mod submit;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use deepmarket_types::{AccountId, ChainId, Domain, Hash, Height, JobId, MachineId, PublicKey, SecretKey, Voucher};
+use futures::{Stream, StreamExt as _, future};
+use reqwest::Method;
+
+pub use error::{ApiError, Attempt};
+use transport::{Ask, Failures, Transport, is_unknown};
+
+use crate::{
+    AccountView, Assignment, BlockEvent, BlockView, HistoryEntry, JobEvent, JobView, KEY_HEADER, LedgerView, MAX_BLOB_BYTES,
+    MachineView, Network, PricesView, Progress, ProgressBatch, Quote, QuoteRequest, SIGNATURE_HEADER, Status, TransactionStatus,
+    VoucherRequest, VoucherResponse, upload_content,
+};
+
+/// The most bytes of a genesis document.
+const MAX_GENESIS_BYTES: usize = 1024 * 1024;
+/// How long a report of progress may take: it is not worth waiting for.
+const PROGRESS: Duration = Duration::from_secs(3);
+
+/// A place in a history: the block and the event's number in it. Histories are read from the newest back.
+pub type Place = (Height, u32);
+
+/// A client of one market. Cloning shares connections and the memory of which gateway answered last.
+#[derive(Clone)]
+pub struct Client {
+    transport: Arc<Transport>,
+}
+
+impl Client {
+    /// A client that uses some gateways (`http://host:port`), the first one first. Connects to none yet.
+    pub fn new(gateways: Vec<String>) -> Result<Client, ApiError> {
+        Ok(Client { transport: Arc::new(Transport::new(gateways)?) })
+    }
+
+    /// A client that also knows the gateways that this market's genesis document names.
+    pub async fn discover(&self) -> Result<Client, ApiError> {
+        let named = self.network().await?.gateways;
+        Client::new(self.gateways().iter().cloned().chain(named).collect())
+    }
+
+    /// The gateways' addresses.
+    pub fn gateways(&self) -> &[String] {
+        self.transport.gateways()
+    }
+
+    fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// How the market stands.
+    pub async fn status(&self) -> Result<Status, ApiError> {
+        self.transport.json(&Ask::get("/v1/status")).await
+    }
+
+    /// The genesis document, as TOML.
+    pub async fn genesis(&self) -> Result<String, ApiError> {
+        let (gateway, response) = self.transport.ask(&Ask::get("/v1/genesis")).await?;
+        let bytes = self.transport.bounded(gateway, response, MAX_GENESIS_BYTES, &|_| {}).await?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| self.transport.bad_answer(gateway, "genesis isn't UTF-8".into()))
+    }
+
+    /// Where data is to be had: of the gateway that answered.
+    pub async fn network(&self) -> Result<Network, ApiError> {
+        self.transport.json(&Ask::get("/v1/network")).await
+    }
+
+    /// Where data is to be had: of every gateway that answers.
+    pub async fn networks(&self) -> Vec<Network> {
+        let each = self.transport.order().map(|gateway| async move {
+            let response = self.transport.once(gateway, &Ask::get("/v1/network")).await?;
+            self.transport.parse(gateway, response).await
+        });
+        future::join_all(each).await.into_iter().flatten().collect()
+    }
+
+    /// What became of a transaction; `None` where the gateway never saw it.
+    pub async fn transaction(&self, id: Hash) -> Result<Option<TransactionStatus>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/transactions/{}", id.to_hex()))).await
+    }
+
+    /// A block; without a height the latest one.
+    pub async fn block(&self, height: Option<Height>) -> Result<Option<BlockView>, ApiError> {
+        let name = height.map_or("latest".to_owned(), |height| height.to_string());
+        self.transport.known(&Ask::get(format!("/v1/blocks/{name}"))).await
+    }
+
+    /// Blocks below `before` (or from the latest), newest first.
+    pub async fn blocks(&self, before: Option<Height>, limit: usize) -> Result<Vec<BlockView>, ApiError> {
+        self.transport.json(&Ask::get("/v1/blocks").maybe("before", before).query("limit", limit)).await
+    }
+
+    /// An account.
+    pub async fn account(&self, id: AccountId) -> Result<Option<AccountView>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/accounts/{id}"))).await
+    }
+
+    /// The account of a key.
+    pub async fn account_by_key(&self, key: &PublicKey) -> Result<Option<AccountView>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/accounts/by-key/{key}"))).await
+    }
+
+    /// What happened to an account before a place (or: lately), newest first.
+    pub async fn account_history(
+        &self,
+        id: AccountId,
+        before: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>, ApiError> {
+        self.history(format!("/v1/accounts/{id}/history"), before, limit).await
+    }
+
+    async fn history(&self, path: String, before: Option<Place>, limit: usize) -> Result<Vec<HistoryEntry>, ApiError> {
+        let before = before.map(|(height, index)| format!("{height}-{index}"));
+        self.transport.json(&Ask::get(path).maybe("before", before).query("limit", limit)).await
+    }
+
+    /// Machines, of one owner or all.
+    pub async fn machines(&self, owner: Option<AccountId>) -> Result<Vec<MachineView>, ApiError> {
+        self.transport.json(&Ask::get("/v1/machines").maybe("owner", owner)).await
+    }
+
+    /// A machine.
+    pub async fn machine(&self, id: MachineId) -> Result<Option<MachineView>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/machines/{id}"))).await
+    }
+
+    /// The active leases of a machine, with all that serving them needs.
+    pub async fn assignments(&self, machine: MachineId) -> Result<Vec<Assignment>, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/machines/{machine}/leases"))).await
+    }
+
+    /// Jobs, of one owner or all, newest first, at most 100.
+    pub async fn jobs(&self, owner: Option<AccountId>) -> Result<Vec<JobView>, ApiError> {
+        self.transport.json(&Ask::get("/v1/jobs").maybe("owner", owner)).await
+    }
+
+    /// A job.
+    pub async fn job(&self, id: JobId) -> Result<Option<JobView>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/jobs/{id}"))).await
+    }
+
+    /// What happened to a job before a place (or: lately), newest first.
+    pub async fn job_history(&self, id: JobId, before: Option<Place>, limit: usize) -> Result<Vec<HistoryEntry>, ApiError> {
+        self.history(format!("/v1/jobs/{id}/history"), before, limit).await
+    }
+
+    /// What a job's workers reported to the gateway that answers, from its entry number `after` on. Gateways number
+    /// entries each in their own order; [`Client::progress_stream`] hides that.
+    pub async fn progress(&self, job: JobId, after: usize) -> Result<Vec<Progress>, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/jobs/{job}/progress")).query("after", after)).await
+    }
+
+    /// Reports progress to every gateway. Fails only where none took it.
+    pub async fn post_progress(&self, job: JobId, batch: &ProgressBatch) -> Result<(), ApiError> {
+        let ask = &Ask::post_json(format!("/v1/jobs/{job}/progress"), batch).timeout(Some(PROGRESS));
+        let posts = self.transport.order().map(|gateway| self.transport.once(gateway, ask));
+        let mut failures = Failures::default();
+        for outcome in future::join_all(posts).await {
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(error) => failures.push(error),
+            }
+        }
+        Err(failures.into_error())
+    }
+
+    /// Everything that a job's workers report and how its state changes, from the beginning until the job is closed: the
+    /// last item is [`JobEvent::End`].
+    ///
+    /// Reconnects and fails over by itself, and drops what it already gave. An error that is [`ApiError::retryable`] means
+    /// that no gateway answers just now: poll on to keep trying. After another error the stream ends.
+    pub fn progress_stream(&self, job: JobId) -> impl Stream<Item = Result<JobEvent, ApiError>> + Send + Unpin + use<> {
+        events::job_events(self.clone(), job, None).boxed()
+    }
+
+    /// Every block after `after` (or: from now on), each once and in order. Never ends by itself; errors as with
+    /// [`Client::progress_stream`].
+    pub fn block_stream(&self, after: Option<Height>) -> impl Stream<Item = Result<BlockEvent, ApiError>> + Send + Unpin + use<> {
+        events::block_events(self.clone(), after).boxed()
+    }
+
+    /// What a job would cost. Promises nothing and costs nothing.
+    pub async fn quote(&self, request: &QuoteRequest) -> Result<Quote, ApiError> {
+        self.transport.json(&Ask::post_json("/v1/quotes", request)).await
+    }
+
+    /// Today's prices.
+    pub async fn prices(&self) -> Result<PricesView, ApiError> {
+        self.transport.json(&Ask::get("/v1/prices")).await
+    }
+
+    /// The ledger's totals and whether they agree.
+    pub async fn ledger(&self) -> Result<LedgerView, ApiError> {
+        self.transport.json(&Ask::get("/v1/ledger")).await
+    }
+
+    /// Asks for a voucher at the first gateway that has a registrar.
+    pub async fn voucher(&self, request: &VoucherRequest) -> Result<Voucher, ApiError> {
+        let next = |error: &ApiError| error.retryable() || matches!(error, ApiError::Status(b) if b.name == "no_registrar");
+        let (gateway, response) = self.transport.ask_unless(&Ask::post_json("/v1/vouchers", request), next).await?;
+        Ok(self.transport.parse::<VoucherResponse>(gateway, response).await?.voucher)
+    }
+
+    /// Stores a blob at up to `copies` gateways, signed by a key that the chain knows. Fails only where none took it.
+    pub async fn put_blob(
+        &self,
+        key: &SecretKey,
+        chain: &ChainId,
+        bytes: impl Into<Bytes>,
+        copies: usize,
+    ) -> Result<Hash, ApiError> {
+        let bytes: Bytes = bytes.into();
+        let hash = Hash::of(&bytes);
+        let signature = key.sign(Domain::Request, chain, &upload_content(&hash, bytes.len() as u64));
+        let ask = Ask::new(Method::PUT, format!("/v1/blobs/{}", hash.to_hex()))
+            .header(KEY_HEADER, key.public())
+            .header(SIGNATURE_HEADER, signature)
+            .body("application/octet-stream", bytes)
+            .timeout(Some(Duration::from_secs(300)));
+        let (mut stored, mut failures) = (0, Failures::default());
+        for gateway in self.transport.order() {
+            if stored >= copies.max(1) {
+                break;
+            }
+            match self.transport.once(gateway, &ask).await {
+                Ok(_) => stored += 1,
+                Err(error) => failures.push(error),
+            }
+        }
+        if stored > 0 { Ok(hash) } else { Err(failures.into_error()) }
+    }
+
+    /// Fetches a blob from the first gateway that has it, and checks it against its hash. `progress` hears the bytes that
+    /// are here.
+    pub async fn get_blob(&self, hash: Hash, progress: &(dyn Fn(u64) + Sync)) -> Result<Bytes, ApiError> {
+        let ask = Ask::get(format!("/v1/blobs/{}", hash.to_hex())).timeout(None);
+        let (mut missing, mut failures) = (0, Failures::default());
+        for gateway in self.transport.order() {
+            let fetched = match self.transport.once(gateway, &ask).await {
+                Ok(response) => self.transport.bounded(gateway, response, MAX_BLOB_BYTES as usize, progress).await,
+                Err(error) => Err(error),
+            };
+            match fetched {
+                Ok(bytes) if Hash::of(&bytes) == hash => return Ok(bytes),
+                Ok(_) => failures.push(self.transport.bad_answer(gateway, format!("its blob {hash} has other content"))),
+                Err(ApiError::Status(body)) if is_unknown(&body) => missing += 1,
+                Err(error) => failures.push(error),
+            }
+        }
+        if missing > 0 { Err(ApiError::NoSuchBlob(hash)) } else { Err(failures.into_error()) }
+    }
+
+    /// Does any gateway have this blob?
+    pub async fn has_blob(&self, hash: Hash) -> Result<bool, ApiError> {
+        let ask = Ask::new(Method::HEAD, format!("/v1/blobs/{}", hash.to_hex()));
+        let next = |error: &ApiError| error.retryable() || matches!(error, ApiError::Status(b) if is_unknown(b));
+        match self.transport.ask_unless(&ask, next).await {
+            Ok(_) => Ok(true),
+            Err(ApiError::Status(body)) if is_unknown(&body) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
