@@ -1,0 +1,349 @@
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use deepmarket_types::{Credits, Hash, JobId, MachineId};
+
+/// Lend idle machines, earn credits, and spend them to train models on other people's machines.
+#[derive(Parser)]
+#[command(
+    name = "deepmarket",
+    version,
+    after_help = "Examples:\n  deepmarket demo                         the whole market on this machine, once\n  deepmarket up                           a local market that stays\n  deepmarket account open --name alice    an account with 50 credits\n  deepmarket job submit examples/mnist.toml --follow"
+)]
+pub struct Args {
+    /// Print one JSON value on standard output; progress and errors go to standard error.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Gateways of the market, tried in order [default: those of `deepmarket up`].
+    #[arg(long, global = true, value_name = "URL", env = "DEEPMARKET_GATEWAY", value_delimiter = ',')]
+    pub gateway: Vec<String>,
+    /// Where keys, data and the local market live [default: ~/.deepmarket].
+    #[arg(long, global = true, value_name = "DIR", env = "DEEPMARKET_HOME")]
+    pub home: Option<PathBuf>,
+    /// Name of the account that signs [default: the only one].
+    #[arg(long, global = true, value_name = "NAME", env = "DEEPMARKET_ACCOUNT")]
+    pub account: Option<String>,
+    /// Show what goes on inside (repeat for more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Run the main job before your eyes: a market of four validators and three lenders trains MNIST and pays for it.
+    #[command(after_help = "Example:\n  deepmarket demo --dataset data/mnist\n  deepmarket demo --job examples/mnist-local.toml --json")]
+    Demo(Demo),
+    /// Start a local market (four validators, three lent machines) and leave it running.
+    #[command(after_help = "Example:\n  deepmarket up\n  deepmarket up --detach && deepmarket prices && deepmarket down")]
+    Up(Up),
+    /// Stop the local market that `up --detach` started.
+    #[command(after_help = "Example:\n  deepmarket down")]
+    Down,
+    /// Open an account or look at one.
+    #[command(subcommand)]
+    Account(Account),
+    /// Bring data into the market.
+    #[command(subcommand)]
+    Data(Data),
+    /// Submit training jobs and follow them.
+    #[command(subcommand)]
+    Job(Job),
+    /// Lend this machine.
+    #[command(subcommand)]
+    Lend(Lend),
+    /// Show today's prices of the four slots.
+    #[command(after_help = "Example:\n  deepmarket prices")]
+    Prices,
+    /// Look into the chain.
+    #[command(subcommand)]
+    Chain(Chain),
+    /// Run a validator.
+    #[command(subcommand)]
+    Validator(Validator),
+}
+
+#[derive(ClapArgs)]
+pub struct Demo {
+    /// The job to run.
+    #[arg(long, value_name = "FILE", default_value = "examples/mnist.toml")]
+    pub job: PathBuf,
+    /// Folder with the dataset's IDX files (train-images-idx3-ubyte and so on).
+    #[arg(long, value_name = "DIR", default_value = "data/mnist")]
+    pub dataset: PathBuf,
+    /// Keep the market's folder afterwards and put it here [default: a temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Lent machines.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub machines: u32,
+}
+
+#[derive(ClapArgs)]
+pub struct Up {
+    /// Lent machines (0: validators only).
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub machines: u32,
+    /// Go to the background; `deepmarket down` stops it.
+    #[arg(long)]
+    pub detach: bool,
+    /// Genesis document with the market's parameters [default: the built-in local one].
+    #[arg(long, value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
+    /// Leave a validator down when it ends unexpectedly (for experiments with faults).
+    #[arg(long)]
+    pub no_restart: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Account {
+    /// Make a key, prove an identity to the registrar, and open an account with the starting credits.
+    #[command(after_help = "Example:\n  deepmarket account open --name alice --identity alice@pdx.edu")]
+    Open {
+        /// The account's name on this machine.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// The identity to verify [default: the name].
+        #[arg(long)]
+        identity: Option<String>,
+        /// A voucher that a registrar gave (JSON), instead of asking the gateway's registrar.
+        #[arg(long, value_name = "FILE")]
+        voucher: Option<PathBuf>,
+    },
+    /// Show an account's balance, jobs and machines.
+    #[command(after_help = "Example:\n  deepmarket account show\n  deepmarket account show dm1…")]
+    Show {
+        /// A name on this machine or an account id [default: the account that signs].
+        who: Option<String>,
+    },
+    /// Show where an account's credits came from and went.
+    #[command(after_help = "Example:\n  deepmarket account history")]
+    History {
+        /// A name on this machine or an account id [default: the account that signs].
+        who: Option<String>,
+        /// How many entries at the most.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// List the accounts whose keys are on this machine.
+    #[command(after_help = "Example:\n  deepmarket account ls")]
+    Ls,
+    /// Send earned credits to another account.
+    #[command(after_help = "Example:\n  deepmarket account transfer dm1… 2.5")]
+    Transfer {
+        /// A name on this machine or an account id.
+        to: String,
+        /// Credits.
+        amount: Credits,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Data {
+    /// Import a dataset (IDX files), cut it into shards, and store them in the market by hash.
+    #[command(after_help = "Example:\n  deepmarket data add data/mnist --name mnist")]
+    Add {
+        /// Folder with the IDX files.
+        folder: PathBuf,
+        /// Name for job files on this machine.
+        #[arg(long)]
+        name: String,
+    },
+    /// List the datasets that were added from this machine.
+    #[command(after_help = "Example:\n  deepmarket data ls")]
+    Ls,
+}
+
+#[derive(Subcommand)]
+pub enum Job {
+    /// What would this job cost, and how long would it take?
+    #[command(after_help = "Example:\n  deepmarket job quote examples/mnist.toml")]
+    Quote {
+        /// The job file.
+        file: PathBuf,
+    },
+    /// Submit a job; its budget goes into escrow.
+    #[command(after_help = "Example:\n  deepmarket job submit examples/mnist.toml --follow")]
+    Submit {
+        /// The job file.
+        file: PathBuf,
+        /// Follow the job until it ends (Ctrl-C stops following, not the job).
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// List jobs.
+    #[command(after_help = "Example:\n  deepmarket job ls --all")]
+    Ls {
+        /// Of all accounts, not only of those on this machine.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show a job: its state, workers, receipts and cost.
+    #[command(after_help = "Example:\n  deepmarket job show job-1")]
+    Show {
+        /// The job.
+        job: JobId,
+    },
+    /// Show what a job's workers report.
+    #[command(after_help = "Example:\n  deepmarket job logs job-1 --follow")]
+    Logs {
+        /// The job.
+        job: JobId,
+        /// Go on until the job ends.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Stop a job; what was not used comes back.
+    #[command(after_help = "Example:\n  deepmarket job cancel job-1")]
+    Cancel {
+        /// The job.
+        job: JobId,
+    },
+    /// Fetch a finished job's model (safetensors) and spec.
+    #[command(after_help = "Example:\n  deepmarket job result job-1 --out model/ --evaluate")]
+    Result {
+        /// The job.
+        job: JobId,
+        /// Where to put `model.safetensors` and `spec.toml`.
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Compute the accuracy on the validation data again, on this machine.
+        #[arg(long)]
+        evaluate: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Lend {
+    /// Measure this machine: cores, memory, disk, and training speed.
+    #[command(after_help = "Example:\n  deepmarket lend verify")]
+    Verify {
+        /// The machine's name.
+        #[arg(long, default_value = "this-machine")]
+        machine: String,
+    },
+    /// Register this machine, offer a part of it, and work for others until Ctrl-C.
+    #[command(after_help = "Example:\n  deepmarket lend start --cores 1 --ram-mib 1024 --min-price 0.1")]
+    Start {
+        /// The machine's name.
+        #[arg(long, default_value = "this-machine")]
+        machine: String,
+        /// Cores to lend.
+        #[arg(long, default_value_t = 1)]
+        cores: u32,
+        /// Memory to lend, in MiB.
+        #[arg(long, default_value_t = 1024)]
+        ram_mib: u64,
+        /// Disk to lend, in MiB.
+        #[arg(long, default_value_t = 1024)]
+        disk_mib: u64,
+        /// Lend only in slots whose core-hour costs at least this many credits.
+        #[arg(long, default_value = "0")]
+        min_price: Credits,
+        /// Address to listen on for other workers.
+        #[arg(long, value_name = "MULTIADDR", default_value = "/ip4/127.0.0.1/tcp/0")]
+        listen: String,
+    },
+    /// Serve leases of a machine that is already offered (what `lend start` does after offering).
+    #[command(hide = true)]
+    Run {
+        /// The machine's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Address to listen on for other workers.
+        #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
+        listen: String,
+        /// End when standard input ends: the parent died.
+        #[arg(long)]
+        with_parent: bool,
+    },
+    /// End a machine's offer.
+    #[command(after_help = "Example:\n  deepmarket lend stop --after-lease")]
+    Stop {
+        /// The machine's name.
+        #[arg(long, default_value = "this-machine")]
+        machine: String,
+        /// Let the running lease end first.
+        #[arg(long)]
+        after_lease: bool,
+    },
+    /// Show the account's machines: state, leases, earnings.
+    #[command(after_help = "Example:\n  deepmarket lend status")]
+    Status {
+        /// Of all accounts.
+        #[arg(long)]
+        all: bool,
+        /// Only this machine.
+        #[arg(long)]
+        machine: Option<MachineId>,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Chain {
+    /// Show the chain's tip and the ledger's totals.
+    #[command(after_help = "Example:\n  deepmarket chain status")]
+    Status,
+    /// Show a block.
+    #[command(after_help = "Example:\n  deepmarket chain block\n  deepmarket chain block 17")]
+    Block {
+        /// Its height [default: the latest].
+        height: Option<u64>,
+    },
+    /// Show a transaction and what became of it.
+    #[command(after_help = "Example:\n  deepmarket chain tx blake3:…")]
+    Tx {
+        /// Its id.
+        id: Hash,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Validator {
+    /// Make a validator's folder and key; prints its entry for the genesis document.
+    #[command(after_help = "Example:\n  deepmarket validator init --dir validator --name psu-1 --public-host validator1.pdx.edu")]
+    Init {
+        /// The validator's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        /// Host or address that others reach it at.
+        #[arg(long, default_value = "127.0.0.1")]
+        public_host: String,
+        /// Port of consensus [default: a free one].
+        #[arg(long)]
+        consensus_port: Option<u16>,
+        /// Port of the REST gateway [default: a free one].
+        #[arg(long)]
+        gateway_port: Option<u16>,
+        /// Port of the blob peer [default: a free one].
+        #[arg(long)]
+        blob_port: Option<u16>,
+    },
+    /// Run a validator and its gateway.
+    #[command(after_help = "Example:\n  deepmarket validator run --dir validator")]
+    Run {
+        /// The validator's folder, with `genesis.toml` in it.
+        #[arg(long)]
+        dir: PathBuf,
+        /// End when standard input ends: the parent died.
+        #[arg(long, hide = true)]
+        with_parent: bool,
+    },
+    /// Issue a registrar's voucher for a verified identity.
+    #[command(after_help = "Example:\n  deepmarket validator voucher --dir validator --identity alice@pdx.edu --key <hex>")]
+    Voucher {
+        /// The validator's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The identity that was verified.
+        #[arg(long)]
+        identity: String,
+        /// The public key of the account to open.
+        #[arg(long)]
+        key: deepmarket_types::PublicKey,
+    },
+}

@@ -1,0 +1,155 @@
+use std::io::IsTerminal as _;
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use deepmarket_types::{Credits, TimeMs};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::{
+    args::Args,
+    error::{Failure, Outcome},
+};
+
+/// Logs go to standard error; `RUST_LOG` overrides what `-v` chooses.
+pub fn start_logging(args: &Args) {
+    let own = match args.verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,deepmarket={own},deepmarket_cli={own}")));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+}
+
+/// How a verb shows its result.
+#[derive(Clone, Copy)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Self {
+        Output { json }
+    }
+
+    /// Prints the value as JSON with `--json`, else what `text` gives.
+    pub fn show<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Outcome {
+        if self.json {
+            let json = serde_json::to_string_pretty(value).map_err(Failure::bug)?;
+            println!("{json}");
+        } else {
+            println!("{}", text().trim_end());
+        }
+        Ok(())
+    }
+
+    /// Is JSON wanted on standard output?
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A progress bar over bytes, on standard error.
+    pub fn bytes_bar(&self, what: &str, total: u64) -> ProgressBar {
+        let bar = ProgressBar::new(total).with_message(what.to_owned());
+        let style = ProgressStyle::with_template("{msg:18} {bar:40} {bytes:>10} of {total_bytes}").expect("a fixed template");
+        bar.with_style(style)
+    }
+
+    /// A line of progress for people; on standard error, so that `--json` output stays clean.
+    pub fn say(&self, line: impl std::fmt::Display) {
+        eprintln!("{line}");
+    }
+
+    /// The next useful command.
+    pub fn next(&self, hint: impl std::fmt::Display) {
+        if !self.json {
+            eprintln!("next: {hint}");
+        }
+    }
+}
+
+/// A table with a header; columns named in `right` are aligned right.
+pub fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(Cell::new));
+    for row in rows {
+        table.add_row(row);
+    }
+    for &column in right {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+/// `12.5 credits`.
+pub fn credits(amount: Credits) -> String {
+    format!("{amount} credits")
+}
+
+/// `3 min 20 s`, from milliseconds.
+pub fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..=9 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        10..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// `54.9 MiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `14:03:59 UTC`, or with the day where it isn't today's.
+pub fn time(time: TimeMs) -> String {
+    let seconds = time.0 / 1000;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_from_days(days as i64);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", of_day / 3600, of_day / 60 % 60, of_day % 60)
+}
+
+/// Year, month and day of a count of days since 1970-01-01 in the proleptic Gregorian calendar.
+fn civil_from_days(days: i64) -> (i64, u32, u32) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u32;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 } as u32;
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_sizes_and_durations_read_well() {
+        assert_eq!(time(TimeMs(0)), "1970-01-01 00:00:00 UTC");
+        assert_eq!(time(TimeMs(951_782_400_000)), "2000-02-29 00:00:00 UTC");
+        assert_eq!(time(TimeMs(1_795_392_000_000)), "2026-11-23 00:00:00 UTC");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(duration(3_456), "3.4 s");
+        assert_eq!(duration(200_000), "3 min 20 s");
+    }
+}

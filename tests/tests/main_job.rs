@@ -1,0 +1,79 @@
+//! The main job as a person runs it: `deepmarket demo` on real MNIST.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use deepmarket_tests::{checkout, is_alive, json, mnist, my_turn, program, run, signal, wait_for};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn demo(job: &str) -> Value {
+    let mut command = Command::new(program("deepmarket"));
+    command.args(["demo", "--json", "--job", job, "--dataset"]).arg(mnist()).current_dir(checkout());
+    let output = run(&mut command);
+    assert!(output.status.success(), "the demo failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    json(&output)
+}
+
+fn check_money(report: &Value) {
+    assert_eq!(report["conserved"], true);
+    let account = |name: &str| {
+        let accounts = report["accounts"].as_array().unwrap();
+        let entry = accounts.iter().find(|a| a["name"] == name).unwrap();
+        (entry["before"].as_u64().unwrap(), entry["after"].as_u64().unwrap())
+    };
+    let (lender, borrower) = (account("lender"), account("borrower"));
+    let paid: u64 = report["receipts"].as_array().unwrap().iter().map(|r| r["payout"].as_u64().unwrap()).sum();
+    assert!(paid > 0, "work is paid");
+    assert_eq!((lender.0, borrower.0), (50_000_000, 50_000_000), "everybody starts with 50 credits");
+    assert_eq!(lender.1, lender.0 + paid, "the lender has what the receipts released");
+    assert_eq!(borrower.1, borrower.0 - paid, "the borrower paid that and not more");
+    assert_eq!(report["job"]["escrow"], 0, "a closed job has no escrow");
+}
+
+#[test]
+fn three_machines_train_mnist_in_sync_to_98_5_percent_and_are_paid_exactly() {
+    let _turn = my_turn();
+    let report = demo("examples/mnist.toml");
+    let accuracy = report["accuracy"].as_f64().unwrap();
+    assert!(accuracy >= 0.985, "accuracy {accuracy}");
+    assert_eq!(report["job"]["leases"].as_array().unwrap().len(), 3);
+    assert!(report["bytes_exchanged"].as_u64().unwrap() > 0);
+    check_money(&report);
+}
+
+#[test]
+fn three_machines_train_mnist_with_64_local_steps_to_98_percent() {
+    let _turn = my_turn();
+    let report = demo("examples/mnist-local.toml");
+    let accuracy = report["accuracy"].as_f64().unwrap();
+    assert!(accuracy >= 0.98, "accuracy {accuracy}");
+    check_money(&report);
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_the_demo_leaves_no_process_behind() {
+    let _turn = my_turn();
+    let folder = tempfile::tempdir().unwrap();
+    let market = folder.path().join("market");
+    let mut demo = Command::new(program("deepmarket"))
+        .args(["demo", "--json", "--keep"])
+        .arg(&market)
+        .arg("--dataset")
+        .arg(mnist())
+        .current_dir(checkout())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pids = wait_for("all seven processes", Duration::from_secs(120), || {
+        let file: Value = serde_json::from_str(&std::fs::read_to_string(market.join("market.json")).ok()?).ok()?;
+        let pids: Vec<u32> = file["parts"].as_array()?.iter().filter_map(|p| p["pid"].as_u64()).map(|p| p as u32).collect();
+        (pids.len() == 7).then_some(pids)
+    });
+    signal(demo.id(), Signal::INT);
+    let status = wait_for("the demo to end", Duration::from_secs(30), || demo.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    wait_for("its processes to end", Duration::from_secs(10), || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
+}
