@@ -1,0 +1,357 @@
+use borsh::{BorshDeserialize, BorshSerialize};
+use deepmarket_types::{Credits, Hash, Resources};
+
+use crate::{Decimal, SpecError, SpecProblem};
+
+/// The most canonical bytes of a spec.
+pub const MAX_SPEC_BYTES: usize = 64 * 1024;
+
+/// The format version that precedes a spec's canonical bytes.
+const SPEC_VERSION: u8 = 1;
+
+/// A job as a borrower describes it. [`JobSpec::check`] says whether it can run and what it needs.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct JobSpec {
+    /// A name for people.
+    pub name: String,
+    /// What to do.
+    pub kind: Kind,
+    /// How many workers, and what each of them needs.
+    pub workers: Workers,
+    /// What it may cost, and when it may run.
+    pub budget: Budget,
+    /// The dataset.
+    pub data: Data,
+    /// The model.
+    pub model: Model,
+    /// How to train it.
+    pub training: Training,
+    /// How to survive faults.
+    pub recovery: Recovery,
+}
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Kind {
+    /// Trains a model.
+    Train,
+    /// Evaluates a trained model. Not in this release.
+    Evaluate,
+    /// Computes a trained model's outputs. Not in this release.
+    Predict,
+}
+
+/// How many workers, and what each of them needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Workers {
+    /// The job starts with at least so many.
+    pub min: u32,
+    /// It never has more.
+    pub max: u32,
+    /// CPU cores of each.
+    pub cores: u32,
+    /// GPUs of each.
+    pub gpus: u32,
+    /// Memory of each, in MiB.
+    pub ram_mib: u64,
+    /// Disk of each, in MiB.
+    pub disk_mib: u64,
+    /// May two workers of this job share a machine?
+    pub share_machine: bool,
+}
+
+/// What the job may cost, and when it may run.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Budget {
+    /// The most it may cost; put into escrow when it is submitted.
+    pub max: Credits,
+    /// The slots of the day in which it may run, ascending; empty: now, whatever the slot.
+    pub slots: Vec<u8>,
+}
+
+/// The dataset and its two splits.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Data {
+    /// Hash of the dataset's manifest.
+    pub manifest: Hash,
+    /// The split to train on.
+    pub train: String,
+    /// The split to evaluate on.
+    pub validate: String,
+}
+
+/// A stack of layers.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Model {
+    /// The shape of one sample: `[features]` or `[channels, height, width]`.
+    pub input: Vec<u32>,
+    /// From input to output.
+    pub layers: Vec<Layer>,
+}
+
+/// One layer. Kernels, strides and paddings are square; images are `[channels, height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Layer {
+    /// `[features]` → `[out]`, with bias.
+    Linear {
+        /// Output features.
+        out: u32,
+    },
+    /// `[channels, height, width]` → `[out, height', width']`, with bias.
+    Conv2d {
+        /// Output channels.
+        out: u32,
+        /// Side of the kernel.
+        kernel: u32,
+        /// Step of the kernel.
+        stride: u32,
+        /// Zeros around the image.
+        padding: u32,
+    },
+    /// The greatest value under the kernel.
+    MaxPool2d {
+        /// Side of the kernel.
+        kernel: u32,
+        /// Step of the kernel.
+        stride: u32,
+        /// Border around the image, at most half the kernel; never the greatest.
+        padding: u32,
+    },
+    /// The mean under the kernel (zeros of the padding included).
+    AvgPool2d {
+        /// Side of the kernel.
+        kernel: u32,
+        /// Step of the kernel.
+        stride: u32,
+        /// Zeros around the image, at most half the kernel.
+        padding: u32,
+    },
+    /// Normalises each channel (or feature) over the batch; keeps running statistics for evaluation.
+    BatchNorm {
+        /// Weight of the new batch in the running statistics.
+        momentum: Decimal,
+        /// Added to the variance.
+        epsilon: Decimal,
+    },
+    /// Normalises the features of each sample.
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: Decimal,
+    },
+    /// Drops values at random while training.
+    Dropout {
+        /// The share that is dropped.
+        rate: Decimal,
+    },
+    /// Any shape → `[features]`.
+    Flatten,
+    /// max(x, 0).
+    Relu,
+    /// Gaussian error linear unit (the exact one, with erf).
+    Gelu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Exponentials over their sum, over `[features]`.
+    Softmax,
+}
+
+impl Layer {
+    /// The layer's name in TOML.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Layer::Linear { .. } => "linear",
+            Layer::Conv2d { .. } => "conv2d",
+            Layer::MaxPool2d { .. } => "max_pool2d",
+            Layer::AvgPool2d { .. } => "avg_pool2d",
+            Layer::BatchNorm { .. } => "batch_norm",
+            Layer::LayerNorm { .. } => "layer_norm",
+            Layer::Dropout { .. } => "dropout",
+            Layer::Flatten => "flatten",
+            Layer::Relu => "relu",
+            Layer::Gelu => "gelu",
+            Layer::Sigmoid => "sigmoid",
+            Layer::Tanh => "tanh",
+            Layer::Softmax => "softmax",
+        }
+    }
+}
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Training {
+    /// What is minimised.
+    pub loss: Loss,
+    /// By which rule.
+    pub optimizer: Optimizer,
+    /// How the learning rate changes.
+    pub schedule: LearningRate,
+    /// Samples in one optimizer step: of all ranks together in `sync`, of each rank in `local`.
+    pub batch: u32,
+    /// How often each sample is used.
+    pub epochs: u32,
+    /// Decides the initial parameters.
+    pub seed: u64,
+    /// How ranks work together.
+    pub mode: Mode,
+}
+
+/// What is minimised: the mean over a step's samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Loss {
+    /// Negative log-likelihood of the class under the softmax of the outputs.
+    CrossEntropy,
+    /// Mean squared error, against values or against classes as one-hot vectors.
+    Mse,
+}
+
+/// The rule by which gradients change parameters (PyTorch's formulas and defaults).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Optimizer {
+    /// Stochastic gradient descent.
+    Sgd {
+        /// Learning rate.
+        lr: Decimal,
+        /// Share of the last update that is kept; 0: none.
+        momentum: Decimal,
+        /// Added to the gradient as `weight_decay · parameter`.
+        weight_decay: Decimal,
+        /// Looks ahead along the momentum.
+        nesterov: bool,
+    },
+    /// Adam.
+    Adam {
+        /// Learning rate.
+        lr: Decimal,
+        /// Decay of the mean.
+        beta1: Decimal,
+        /// Decay of the mean square.
+        beta2: Decimal,
+        /// Added to the root of the mean square.
+        epsilon: Decimal,
+        /// Added to the gradient as `weight_decay · parameter`.
+        weight_decay: Decimal,
+    },
+    /// Adam with weight decay apart from the gradient.
+    AdamW {
+        /// Learning rate.
+        lr: Decimal,
+        /// Decay of the mean.
+        beta1: Decimal,
+        /// Decay of the mean square.
+        beta2: Decimal,
+        /// Added to the root of the mean square.
+        epsilon: Decimal,
+        /// Share of a parameter that a step takes away, times the learning rate.
+        weight_decay: Decimal,
+    },
+}
+
+impl Optimizer {
+    /// The learning rate before its schedule.
+    pub fn lr(&self) -> Decimal {
+        match self {
+            Optimizer::Sgd { lr, .. } | Optimizer::Adam { lr, .. } | Optimizer::AdamW { lr, .. } => *lr,
+        }
+    }
+}
+
+/// How the learning rate changes; each after a linear warm-up over the first steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum LearningRate {
+    /// It doesn't.
+    Constant {
+        /// Steps of warm-up.
+        warmup_steps: u32,
+    },
+    /// It is multiplied every few epochs.
+    Step {
+        /// Epochs between changes.
+        every_epochs: u32,
+        /// The multiplier.
+        factor: Decimal,
+        /// Steps of warm-up.
+        warmup_steps: u32,
+    },
+    /// It falls along half a cosine wave until the last step.
+    Cosine {
+        /// Where it ends.
+        final_lr: Decimal,
+        /// Steps of warm-up.
+        warmup_steps: u32,
+    },
+}
+
+/// How ranks work together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Mode {
+    /// They average gradients at each step.
+    Sync,
+    /// They average parameters after some steps of their own.
+    Local {
+        /// Steps between averages.
+        steps: u32,
+    },
+    /// They don't wait for each other. Not in this release.
+    Async {
+        /// The most rounds that an update may be late.
+        staleness: u32,
+    },
+}
+
+/// How a job survives faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Recovery {
+    /// Rounds between checkpoints; 0: none.
+    pub checkpoint_rounds: u32,
+}
+
+impl JobSpec {
+    /// The canonical bytes: format version ‖ borsh.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![SPEC_VERSION];
+        bytes.extend(deepmarket_types::encode(self));
+        bytes
+    }
+
+    /// Reads and checks a spec. Strict: one spec has one encoding.
+    pub fn from_bytes(bytes: &[u8]) -> Result<JobSpec, SpecError> {
+        let refuse =
+            |message: String| SpecError::new(SpecProblem::NotCanonical, "", message, "make the bytes with this release's tools");
+        if bytes.len() > MAX_SPEC_BYTES {
+            return Err(refuse(format!("the spec has {} bytes; at most {MAX_SPEC_BYTES} are allowed", bytes.len())));
+        }
+        match bytes.split_first() {
+            Some((&SPEC_VERSION, body)) => {
+                let spec: JobSpec = deepmarket_types::decode(body).map_err(|e| refuse(e.to_string()))?;
+                spec.check()?;
+                Ok(spec)
+            }
+            Some((version, _)) => Err(refuse(format!("spec format version {version} is not known to this release"))),
+            None => Err(refuse("the spec is empty".into())),
+        }
+    }
+
+    /// What one worker uses.
+    pub fn demand(&self) -> Resources {
+        let Workers { cores, gpus, ram_mib, disk_mib, .. } = self.workers;
+        Resources { cores, gpus, ram_mib, disk_mib }
+    }
+}
+
+/// Names of the four slots of the day in TOML, on a market of six-hour slots.
+pub(crate) const SLOT_NAMES: [&str; 4] = ["00-06", "06-12", "12-18", "18-24"];
+
+/// What a spec means where it doesn't say (PyTorch's defaults where PyTorch has one).
+pub(crate) mod defaults {
+    use crate::Decimal;
+
+    pub(crate) const DISK_MIB: u64 = 1024;
+    pub(crate) const BETA1: Decimal = Decimal::from_nanos(900_000_000);
+    pub(crate) const BETA2: Decimal = Decimal::from_nanos(999_000_000);
+    pub(crate) const ADAM_EPSILON: Decimal = Decimal::from_nanos(10);
+    pub(crate) const ADAMW_WEIGHT_DECAY: Decimal = Decimal::from_nanos(10_000_000);
+    pub(crate) const BATCH_NORM_MOMENTUM: Decimal = Decimal::from_nanos(100_000_000);
+    pub(crate) const NORM_EPSILON: Decimal = Decimal::from_nanos(10_000);
+}
