@@ -90,7 +90,7 @@ impl FromStr for PublicKey {
 serde_as_text!(PublicKey);
 
 /// An ed25519 signature. Shown as 128 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub struct Signature(pub [u8; 64]);
 
 impl fmt::Display for Signature {
