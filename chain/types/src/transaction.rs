@@ -107,7 +107,7 @@ pub struct Receipt {
     pub lease: LeaseId,
     /// The worker's rank in the job.
     pub rank: u32,
-    /// Counts up from 1 for each lease without gaps.
+    /// Counts up from 1 for each lease; a gap is a receipt that was lost, which costs nothing.
     pub sequence: u32,
     /// Rounds done since the lease began.
     pub rounds: u64,
@@ -308,6 +308,14 @@ fn check_length(bytes: usize) -> Result<(), FormError> {
 }
 
 impl VerifiedTransaction {
+    /// Takes a transaction for verified. For tests of the ledger's rules with millions of transactions only.
+    #[doc(hidden)]
+    #[cfg(feature = "test-utils")]
+    pub fn assume_verified(transaction: Transaction) -> VerifiedTransaction {
+        let bytes = encode(&transaction);
+        VerifiedTransaction { id: Hash::of(&bytes), bytes: bytes.len(), transaction }
+    }
+
     /// The transaction.
     pub fn transaction(&self) -> &Transaction {
         &self.transaction

@@ -1,0 +1,135 @@
+use std::collections::BTreeMap;
+
+use deepmarket_types::{AccountId, Credits, JobId, LeaseState, MachineId, Resources};
+
+use crate::{Job, Lease, Ledger, Machine, StateKey, state::Index};
+
+/// A broken rule, in words.
+type Broken = String;
+
+fn ensure(holds: bool, rule: impl FnOnce() -> Broken) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(rule()) }
+}
+
+impl Ledger {
+    /// What holds after every block of the entries that the block touched, and of the totals. Costs as much as the block.
+    pub(crate) fn check_touched<'a>(&self, touched: impl Iterator<Item = &'a StateKey>) -> Result<(), Broken> {
+        ensure(self.tip.totals.conserved(), || format!("credits were created or lost: {:?}", self.tip.totals))?;
+        for key in touched {
+            match key {
+                StateKey::Job(id) => self.check_job(&self.jobs[id])?,
+                StateKey::Machine(id) => self.check_machine(&self.machines[id])?,
+                StateKey::Lease(id) => self.check_lease(&self.leases[id])?,
+                StateKey::Account(_) | StateKey::Spec(_) => {}
+                StateKey::Constitution | StateKey::Tip | StateKey::Prices => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Every invariant over the whole state. For loading and for tests: its cost grows with the state.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.params().check().map_err(|error| error.to_string())?;
+        let totals = &self.tip.totals;
+        ensure(totals.conserved(), || format!("credits were created or lost: {totals:?}"))?;
+        let purses: Credits = self.accounts.values().flat_map(|a| [a.granted, a.earned]).sum();
+        ensure(purses == totals.purses, || format!("the purses hold {purses}, the total says {}", totals.purses))?;
+        let escrow: Credits = self.jobs.values().map(Job::escrow).sum();
+        ensure(escrow == totals.escrow, || format!("the jobs' escrow is {escrow}, the total says {}", totals.escrow))?;
+
+        let mut open_jobs: BTreeMap<AccountId, u32> = BTreeMap::new();
+        let mut paid: BTreeMap<JobId, Credits> = BTreeMap::new();
+        let mut earned: BTreeMap<MachineId, Credits> = BTreeMap::new();
+        for (id, job) in &self.jobs {
+            ensure(job.id == *id && id.0 < self.tip.next_job, || format!("{id} has a wrong number"))?;
+            ensure(self.accounts.contains_key(&job.owner), || format!("{id} has no owner"))?;
+            ensure(self.specs.contains_key(id), || format!("{id} has no spec"))?;
+            self.check_job(job)?;
+            *open_jobs.entry(job.owner).or_default() += u32::from(!job.state.is_closed());
+        }
+        ensure(self.specs.len() == self.jobs.len(), || "there are specs without a job".into())?;
+        for (id, lease) in &self.leases {
+            ensure(lease.id == *id && id.0 < self.tip.next_lease, || format!("{id} has a wrong number"))?;
+            let job = self.jobs.get(&lease.job).ok_or_else(|| format!("{id} has no job"))?;
+            ensure(job.leases.get(lease.rank as usize) == Some(id), || format!("{id} is not its job's rank {}", lease.rank))?;
+            let machine = self.machines.get(&lease.machine).ok_or_else(|| format!("{id} has no machine"))?;
+            ensure(machine.leases.contains(id) == lease.is_active(), || format!("{id} and its machine disagree"))?;
+            self.check_lease(lease)?;
+            for sum in [paid.entry(lease.job).or_default(), earned.entry(lease.machine).or_default()] {
+                *sum = [*sum, lease.paid].into_iter().sum();
+            }
+        }
+        for (id, job) in &self.jobs {
+            let sum = paid.get(id).copied().unwrap_or_default();
+            ensure(job.paid == sum, || format!("{id} paid {}, its leases got {sum}", job.paid))?;
+        }
+        let mut machines: BTreeMap<AccountId, u32> = BTreeMap::new();
+        for (id, machine) in &self.machines {
+            ensure(machine.id == *id && MachineId::from_key(&machine.key) == *id, || format!("{id} has a wrong key"))?;
+            let sum = earned.get(id).copied().unwrap_or_default();
+            ensure(machine.earned == sum, || format!("{id} earned {}, its leases got {sum}", machine.earned))?;
+            self.check_machine(machine)?;
+            *machines.entry(machine.owner).or_default() += 1;
+        }
+        for (id, account) in &self.accounts {
+            ensure(account.id == *id, || format!("{id} has a wrong id"))?;
+            let counts = (open_jobs.get(id).copied().unwrap_or(0), machines.get(id).copied().unwrap_or(0));
+            ensure((account.open_jobs, account.machines) == counts, || format!("{id} has wrong counts"))?;
+        }
+        self.check_index()
+    }
+
+    fn check_index(&self) -> Result<(), Broken> {
+        let mut index = Index::default();
+        self.accounts.values().for_each(|account| index.add_account(account));
+        self.machines.values().for_each(|machine| index.add_machine(machine));
+        self.jobs.values().for_each(|job| index.add_job(job));
+        ensure(index == self.index, || "an index differs from what the entries say".into())?;
+        ensure(index.keys.len() == self.accounts.len(), || "two accounts have one key".into())?;
+        ensure(index.identities.len() == self.accounts.len(), || "two accounts have one identity".into())
+    }
+
+    fn check_job(&self, job: &Job) -> Result<(), Broken> {
+        let id = job.id;
+        let parts: Credits = [job.escrow(), job.paid, job.refunded].into_iter().sum();
+        ensure(parts == job.budget, || format!("{id}: budget {} isn't escrow, paid and refunded: {parts}", job.budget))?;
+        let active = job.leases.iter().filter(|lease| self.leases.get(lease).is_some_and(Lease::is_active)).count();
+        if job.state.is_closed() {
+            ensure(job.escrow().is_zero(), || format!("{id} is closed and has escrow"))?;
+            ensure(active == 0, || format!("{id} is closed and has active leases"))?;
+            ensure(job.ended.is_some(), || format!("{id} is closed and has no end"))
+        } else {
+            ensure(job.refunded.is_zero() && job.ended.is_none(), || format!("{id} is open and was settled"))?;
+            ensure(job.is_queued() == (active == 0), || format!("{id} is {} with {active} active leases", job.state))
+        }
+    }
+
+    fn check_machine(&self, machine: &Machine) -> Result<(), Broken> {
+        let id = machine.id;
+        let mut used = Resources::default();
+        for lease in &machine.leases {
+            let lease = self.leases.get(lease).ok_or_else(|| format!("{id} serves {lease}, which doesn't exist"))?;
+            ensure(lease.is_active() && lease.machine == id, || format!("{id} serves {}, which isn't its own", lease.id))?;
+            used.cores = used.cores.saturating_add(lease.resources.cores);
+            used.gpus = used.gpus.saturating_add(lease.resources.gpus);
+            used.ram_mib = used.ram_mib.saturating_add(lease.resources.ram_mib);
+            used.disk_mib = used.disk_mib.saturating_add(lease.resources.disk_mib);
+        }
+        ensure(used == machine.used, || format!("{id} uses {used:?}, its entry says {:?}", machine.used))?;
+        let offered = machine.offer.map_or(Resources::default(), |offer| offer.resources);
+        ensure(offered.covers(&used), || format!("{id} uses {used:?} of an offer of {offered:?}"))?;
+        ensure(machine.config.resources.covers(&offered), || format!("{id} offers more than it has"))?;
+        let mut settled = machine.clone();
+        settled.settle_state();
+        ensure(settled == *machine, || format!("{id} has the wrong state {}", machine.state))
+    }
+
+    fn check_lease(&self, lease: &Lease) -> Result<(), Broken> {
+        let id = lease.id;
+        ensure(lease.started <= lease.metered && lease.metered <= self.tip.time, || format!("{id} was metered outside it"))?;
+        let lived_ms = lease.metered.since(lease.started);
+        ensure(lease.paid_ms <= lived_ms, || format!("{id} was paid for {} of {lived_ms} ms", lease.paid_ms))?;
+        let finished = lease.state == LeaseState::Finished;
+        ensure(finished == lease.result.is_some(), || format!("{id} has a result or has finished, but not both"))
+    }
+}

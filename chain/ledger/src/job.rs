@@ -1,0 +1,179 @@
+use borsh::{BorshDeserialize, BorshSerialize};
+use deepmarket_job::JobSpec;
+use deepmarket_types::{AccountId, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs};
+
+use crate::{Ledger, Rejection, StateKey, change::Change};
+
+/// A submitted job. Its spec's bytes are an entry of their own: [`Ledger::spec`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Job {
+    /// The job.
+    pub id: JobId,
+    /// Who pays for it.
+    pub owner: AccountId,
+    /// Its name.
+    pub name: String,
+    /// The fewest workers that it starts with.
+    pub min_workers: u32,
+    /// The most workers.
+    pub max_workers: u32,
+    /// May several of its workers run on one machine?
+    pub share_machine: bool,
+    /// What each worker needs.
+    pub demand: Resources,
+    /// The slots of the day in which it may start; empty for any.
+    pub slots: Vec<u8>,
+    /// The seed that the spec states.
+    pub training_seed: u64,
+    /// How it stands.
+    pub state: JobState,
+    /// When it was submitted.
+    pub submitted: TimeMs,
+    /// When it was matched.
+    pub started: Option<TimeMs>,
+    /// When it closed.
+    pub ended: Option<TimeMs>,
+    /// What was put into escrow.
+    pub budget: Credits,
+    /// What is left of the starting credits in escrow; they are spent first.
+    pub escrow_granted: Credits,
+    /// What is left of the earned credits in escrow.
+    pub escrow_earned: Credits,
+    /// What was paid to lenders.
+    pub paid: Credits,
+    /// What came back when it closed.
+    pub refunded: Credits,
+    /// All leases it ever had, by rank.
+    pub leases: Vec<LeaseId>,
+    /// Fixed by the chain when it was matched: decides the order of the data, so that a lender can't choose what is checked.
+    pub seed: Option<Hash>,
+}
+
+impl Job {
+    /// What is left in escrow.
+    pub fn escrow(&self) -> Credits {
+        [self.escrow_granted, self.escrow_earned].into_iter().sum()
+    }
+
+    /// Does it wait for machines?
+    pub fn is_queued(&self) -> bool {
+        self.state == JobState::Queued
+    }
+
+    /// The model, once finished.
+    pub fn result(&self) -> Option<Hash> {
+        match self.state {
+            JobState::Finished(hash) => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// May it start in a slot of the day?
+    pub fn may_start_in(&self, slot: usize) -> bool {
+        self.slots.is_empty() || self.slots.iter().any(|&allowed| usize::from(allowed) == slot)
+    }
+}
+
+impl Ledger {
+    /// `Borrow`: the spec is sound; the account's open jobs and the queue have room; the budget is not zero, covers one interval
+    /// of the least number of workers at the prices of `now`, and is in the purses.
+    pub(crate) fn check_borrow(&self, owner: AccountId, spec: &[u8], now: TimeMs) -> Result<JobSpec, Rejection> {
+        let bad = |what: String| Rejection::BadSpec(what.chars().take(400).collect());
+        let spec = JobSpec::from_bytes(spec).map_err(|error| bad(error.to_string()))?;
+        let workers = &spec.workers;
+        if workers.min == 0 || workers.max < workers.min || workers.cores == 0 {
+            return Err(bad("workers: at least one worker with one core, and max not below min".into()));
+        }
+        let account = &self.accounts[&owner];
+        let params = self.params();
+        if account.open_jobs >= params.max_open_jobs_per_account {
+            return Err(Rejection::TooManyOpenJobs(params.max_open_jobs_per_account));
+        }
+        if self.index.queued.len() >= params.max_queued_jobs as usize {
+            return Err(Rejection::QueueFull(params.max_queued_jobs));
+        }
+        let budget = spec.budget.max;
+        if budget.is_zero() {
+            return Err(Rejection::ZeroBudget);
+        }
+        let interval_ms = params.receipt_ms;
+        let one = self.unit_prices_at(now).cost(&spec.demand(), interval_ms);
+        let minimum = Credits::from_micro(one.micro().saturating_mul(u64::from(workers.min)));
+        if budget < minimum {
+            return Err(Rejection::BudgetTooSmall { budget, minimum, workers: workers.min, interval_ms });
+        }
+        let have = account.spendable();
+        if have < budget {
+            return Err(Rejection::NotEnoughCredits { have, need: budget });
+        }
+        Ok(spec)
+    }
+
+    /// `Cancel`: the job exists, is the owner's, and is not closed.
+    pub(crate) fn check_cancel(&self, owner: AccountId, id: JobId) -> Result<(), Rejection> {
+        let job = self.jobs.get(&id).ok_or(Rejection::UnknownJob(id))?;
+        if job.owner != owner {
+            return Err(Rejection::NotJobOwner(id));
+        }
+        if job.state.is_closed() {
+            return Err(Rejection::JobClosed { job: id, state: job.state });
+        }
+        Ok(())
+    }
+}
+
+impl Change<'_> {
+    /// Takes a job's budget into escrow, starting credits first, and queues the job.
+    pub fn borrow(&mut self, owner: AccountId, bytes: &[u8]) -> Result<(), Rejection> {
+        let spec = self.ledger.check_borrow(owner, bytes, self.now())?;
+
+        let id = JobId(self.ledger.tip.next_job);
+        self.ledger.tip.next_job += 1;
+        let budget = spec.budget.max;
+        let granted = self.ledger.accounts[&owner].granted.min(budget);
+        let earned = budget.saturating_sub(granted);
+        let job = Job {
+            id,
+            owner,
+            min_workers: spec.workers.min,
+            max_workers: spec.workers.max,
+            share_machine: spec.workers.share_machine,
+            demand: spec.demand(),
+            slots: spec.budget.slots,
+            training_seed: spec.training.seed,
+            name: spec.name,
+            state: JobState::Queued,
+            submitted: self.now(),
+            started: None,
+            ended: None,
+            budget,
+            escrow_granted: granted,
+            escrow_earned: earned,
+            paid: Credits::ZERO,
+            refunded: Credits::ZERO,
+            leases: Vec::new(),
+            seed: None,
+        };
+        self.debit(owner, Purse::Granted, granted, Posting::Escrow(id));
+        self.debit(owner, Purse::Earned, earned, Posting::Escrow(id));
+        let escrow = &mut self.ledger.tip.totals.escrow;
+        *escrow = escrow.checked_add(budget).expect("the escrow is a part of what was minted");
+        self.account(owner).open_jobs += 1;
+        self.ledger.index.add_job(&job);
+        self.ledger.jobs.insert(id, job);
+        self.ledger.specs.insert(id, bytes.into());
+        self.ledger.rematch = true;
+        self.touch(StateKey::Job(id));
+        self.touch(StateKey::Spec(id));
+        self.events.push(Event::Job { job: id, owner, state: JobState::Queued });
+        Ok(())
+    }
+
+    /// Stops a job.
+    pub fn cancel(&mut self, owner: AccountId, id: JobId) -> Result<(), Rejection> {
+        self.ledger.check_cancel(owner, id)?;
+
+        self.close_job(id, JobState::Cancelled);
+        Ok(())
+    }
+}

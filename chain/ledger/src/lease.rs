@@ -1,0 +1,52 @@
+use borsh::{BorshDeserialize, BorshSerialize};
+use deepmarket_types::{AccountId, Credits, Hash, JobId, LeaseId, LeaseState, MachineId, Resources, TimeMs};
+
+/// One worker of one job on one machine.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Lease {
+    /// The lease.
+    pub id: LeaseId,
+    /// The job.
+    pub job: JobId,
+    /// The worker's rank in the job.
+    pub rank: u32,
+    /// The machine.
+    pub machine: MachineId,
+    /// The machine's owner, who is paid.
+    pub owner: AccountId,
+    /// What the worker may use and the borrower pays for.
+    pub resources: Resources,
+    /// How it stands.
+    pub state: LeaseState,
+    /// When it began.
+    pub started: TimeMs,
+    /// The block time up to which receipts have been metered; `started` before the first.
+    pub metered: TimeMs,
+    /// The number of the last accepted receipt; 0 before the first.
+    pub sequence: u32,
+    /// Hash of that receipt: tells the same one from an equivocation.
+    pub receipt: Option<Hash>,
+    /// Rounds done.
+    pub rounds: u64,
+    /// Samples trained on.
+    pub samples: u64,
+    /// CPU time of the trainer in milliseconds.
+    pub cpu_ms: u64,
+    /// Hash of the parameters at the last receipt.
+    pub parameters: Option<Hash>,
+    /// Mean training loss at the last receipt, in millionths.
+    pub loss_micro: u64,
+    /// The model that a finished lease reported.
+    pub result: Option<Hash>,
+    /// What it was paid.
+    pub paid: Credits,
+    /// Block time that was paid for, in milliseconds.
+    pub paid_ms: u64,
+}
+
+impl Lease {
+    /// Is the worker working, or expected to?
+    pub fn is_active(&self) -> bool {
+        self.state == LeaseState::Active
+    }
+}

@@ -1,0 +1,164 @@
+use deepmarket_types::{
+    Availability, Credits, Event, Hash, JobId, JobState, LeaseId, LeaseState, MachineId, Resources, TimeMs, UnitPrices,
+};
+
+use crate::{Job, Lease, Ledger, Machine, StateKey, change::Change};
+
+/// What a job asks of machines. A harder demand can't be met where an easier one wasn't.
+#[derive(Clone, Copy)]
+struct Demand {
+    resources: Resources,
+    workers: u32,
+    share_machine: bool,
+}
+
+impl Demand {
+    fn is_at_least_as_hard_as(&self, other: &Demand) -> bool {
+        self.resources.covers(&other.resources) && self.workers >= other.workers && (other.share_machine || !self.share_machine)
+    }
+}
+
+/// Demands that are remembered as unmet while one block is matched; more would cost more than they save.
+const MAX_UNMET: usize = 64;
+
+/// Does the offer hold at this moment and at these prices?
+pub(crate) fn offer_holds(machine: &Machine, now: TimeMs, prices: &UnitPrices) -> bool {
+    machine.offer.is_some_and(|offer| {
+        let in_time = match offer.availability {
+            Availability::Always => true,
+            Availability::Until(until) => now < until,
+        };
+        in_time && prices.core_hour >= offer.min_core_hour
+    })
+}
+
+impl Ledger {
+    /// The machines for up to `limit` workers, in rank order: by reliability, then speed, then id. Where a machine may be
+    /// shared, workers are first spread over all machines, then each machine gets its second one, and so on.
+    pub(crate) fn pick(&self, demand: &Resources, limit: u32, share_machine: bool, now: TimeMs) -> Vec<MachineId> {
+        let limit = limit as usize;
+        let prices = self.unit_prices_at(now);
+        let mut picked = Vec::new();
+        let mut rest: Vec<(MachineId, Resources)> = Vec::new();
+        for (.., id) in &self.index.free {
+            if picked.len() == limit {
+                return picked;
+            }
+            let machine = &self.machines[id];
+            if let Some(left) = machine.free().checked_sub(demand).filter(|_| offer_holds(machine, now, &prices)) {
+                picked.push(*id);
+                rest.push((*id, left));
+            }
+        }
+        while share_machine && !rest.is_empty() {
+            let mut next = Vec::new();
+            for (id, free) in rest {
+                if picked.len() == limit {
+                    return picked;
+                }
+                if let Some(left) = free.checked_sub(demand) {
+                    picked.push(id);
+                    next.push((id, left));
+                }
+            }
+            rest = next;
+        }
+        picked
+    }
+
+    /// The most workers whose first interval a job's escrow pays for at the prices of `now`.
+    fn affordable_workers(&self, job: &Job, now: TimeMs) -> u32 {
+        let one = self.unit_prices_at(now).cost(&job.demand, self.params().receipt_ms);
+        match job.escrow().micro().checked_div(one.micro()) {
+            Some(workers) => u32::try_from(workers).unwrap_or(u32::MAX),
+            None => u32::MAX,
+        }
+    }
+}
+
+impl Change<'_> {
+    /// Gives machines to queued jobs, in order of submission. A job that can't start doesn't hold up those behind it. One
+    /// starts with as many workers as there are machines for and its escrow pays for, between its minimum and its maximum.
+    ///
+    /// Most blocks change nothing that could let a queued job start, and cost nothing here.
+    pub fn match_jobs(&mut self) {
+        if !std::mem::take(&mut self.ledger.rematch) {
+            return;
+        }
+        let now = self.now();
+        let (_, slot) = self.ledger.params().slots.slot_at(now);
+        let mut unmet: Vec<Demand> = Vec::new();
+        let queued: Vec<JobId> = self.ledger.index.queued.iter().copied().collect();
+        for id in queued {
+            if self.ledger.index.free.is_empty() {
+                return;
+            }
+            let job = &self.ledger.jobs[&id];
+            let affordable = self.ledger.affordable_workers(job, now);
+            if !job.may_start_in(slot) || affordable < job.min_workers {
+                continue;
+            }
+            let demand = Demand { resources: job.demand, workers: job.min_workers, share_machine: job.share_machine };
+            if unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
+                continue;
+            }
+            let machines = self.ledger.pick(&job.demand, job.max_workers.min(affordable), job.share_machine, now);
+            if machines.len() < job.min_workers as usize {
+                if unmet.len() < MAX_UNMET {
+                    unmet.push(demand);
+                }
+                continue;
+            }
+            self.start_job(id, &machines);
+        }
+    }
+
+    /// Makes a lease on each machine, in rank order, and fixes the job's seed.
+    fn start_job(&mut self, id: JobId, machines: &[MachineId]) {
+        let now = self.now();
+        let parent = self.header.parent;
+        let job = self.job(id);
+        let parts: [&[u8]; 3] = [&parent.0, &id.0.to_le_bytes(), &job.training_seed.to_le_bytes()];
+        job.seed = Some(Hash::tagged("deepmarket/v1/job-seed", &parts));
+        job.started = Some(now);
+        let resources = job.demand;
+        self.set_job_state(id, JobState::Matched);
+        for (rank, &machine) in (0..).zip(machines) {
+            let lease = Lease {
+                id: LeaseId(self.ledger.tip.next_lease),
+                job: id,
+                rank,
+                machine,
+                owner: self.ledger.machines[&machine].owner,
+                resources,
+                state: LeaseState::Active,
+                started: now,
+                metered: now,
+                sequence: 0,
+                receipt: None,
+                rounds: 0,
+                samples: 0,
+                cpu_ms: 0,
+                parameters: None,
+                loss_micro: 0,
+                result: None,
+                paid: Credits::ZERO,
+                paid_ms: 0,
+            };
+            let lease_id = lease.id;
+            self.ledger.tip.next_lease += 1;
+            self.events.push(Event::Lease { lease: lease_id, job: id, rank, machine, state: lease.state });
+            self.ledger.leases.insert(lease_id, lease);
+            self.touch(StateKey::Lease(lease_id));
+            self.job(id).leases.push(lease_id);
+            self.machine(machine, |machine| {
+                machine.leases.insert(lease_id);
+                let used = &mut machine.used;
+                used.cores += resources.cores;
+                used.gpus += resources.gpus;
+                used.ram_mib += resources.ram_mib;
+                used.disk_mib += resources.disk_mib;
+            });
+        }
+    }
+}

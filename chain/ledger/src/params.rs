@@ -1,0 +1,146 @@
+use borsh::{BorshDeserialize, BorshSerialize};
+use deepmarket_types::{ChainId, Credits, PublicKey, SlotClock, TimeMs, UnitPrices};
+use serde::{Deserialize, Serialize};
+
+/// How the prices of a day are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PricePolicy {
+    /// The paper's: each unit price of each slot is uniform between floor and ceiling, from the parent block's hash.
+    Random,
+}
+
+/// The rules' numbers, fixed by the genesis document. In TOML amounts are microcredits and times are milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// What an opened account is granted.
+    pub starting_credits: Credits,
+    /// The market's day and its slots.
+    pub slots: SlotClock,
+    /// How prices are found.
+    pub price_policy: PricePolicy,
+    /// No unit price is below this.
+    pub price_floor: UnitPrices,
+    /// No unit price is above this.
+    pub price_ceiling: UnitPrices,
+    /// The longest block time that one receipt is paid for. Workers send one at least this often.
+    pub receipt_ms: u64,
+    /// How often a lent machine should send a heartbeat. The ledger doesn't enforce it; gateways tell it to workers.
+    pub heartbeat_ms: u64,
+    /// A machine whose last heartbeat is longer ago than this, by the contact clock, has lost contact.
+    pub contact_timeout_ms: u64,
+    /// The most that the contact clock advances with one block. A chain that stood still for minutes makes one block then,
+    /// and no machine is lost because nobody could hear it.
+    pub contact_step_ms: u64,
+    /// Validators make a block after this time without transactions.
+    pub idle_block_ms: u64,
+    /// The most jobs of one account that are not closed.
+    pub max_open_jobs_per_account: u32,
+    /// The most machines of one account.
+    pub max_machines_per_account: u32,
+    /// The most jobs that wait to be matched.
+    pub max_queued_jobs: u32,
+}
+
+/// Numbers that can't make a market.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("params.{field}: {problem}")]
+pub struct ParamsError {
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong with it and what would be right.
+    pub problem: String,
+}
+
+impl Params {
+    /// No starting grant is larger than this: 2^63 microcredits would be reached by 9 million such accounts only.
+    pub const MAX_STARTING_CREDITS: Credits = Credits::from_credits(1_000_000);
+    /// No unit price is higher than this, so that no cost of an interval comes near 64 bits.
+    pub const MAX_UNIT_PRICE: Credits = Credits::from_credits(1_000_000);
+    /// No period is longer than a week of milliseconds.
+    pub const MAX_PERIOD_MS: u64 = 7 * 24 * 3_600_000;
+    /// The most that a limit of jobs or machines may allow.
+    pub const MAX_COUNT: u32 = 1_000_000;
+
+    /// Refuses numbers that can't make a market. Order: as the fields stand.
+    pub fn check(&self) -> Result<(), ParamsError> {
+        let error = |field, problem: String| Err(ParamsError { field, problem });
+        if self.starting_credits > Self::MAX_STARTING_CREDITS {
+            return error("starting_credits", format!("at most {} credits may be granted", Self::MAX_STARTING_CREDITS));
+        }
+        if self.slots.slot_ms == 0 || self.slots.slot_ms > Self::MAX_PERIOD_MS {
+            return error("slots.slot_ms", format!("must be 1 to {} ms", Self::MAX_PERIOD_MS));
+        }
+        if self.slots.utc_offset_ms.unsigned_abs() > 24 * 3_600_000 {
+            return error("slots.utc_offset_ms", "must be within 24 hours".into());
+        }
+        for (unit, floor, ceiling) in self.price_bounds() {
+            if ceiling > Self::MAX_UNIT_PRICE {
+                return error("price_ceiling", format!("{unit}: at most {} credits are allowed", Self::MAX_UNIT_PRICE));
+            }
+            if floor > ceiling {
+                return error("price_floor", format!("{unit}: the floor of {floor} is above the ceiling of {ceiling}"));
+            }
+        }
+        let periods = [
+            ("receipt_ms", self.receipt_ms),
+            ("heartbeat_ms", self.heartbeat_ms),
+            ("contact_timeout_ms", self.contact_timeout_ms),
+            ("contact_step_ms", self.contact_step_ms),
+            ("idle_block_ms", self.idle_block_ms),
+        ];
+        for (field, ms) in periods {
+            if ms == 0 || ms > Self::MAX_PERIOD_MS {
+                return error(field, format!("must be 1 to {} ms", Self::MAX_PERIOD_MS));
+            }
+        }
+        if self.receipt_ms > self.slots.slot_ms {
+            // A receipt then spans at most two slots, and so at most the prices of two days.
+            return error("receipt_ms", "must not be longer than a slot".into());
+        }
+        if self.contact_timeout_ms <= self.heartbeat_ms {
+            return error("contact_timeout_ms", "must be longer than heartbeat_ms, or every machine is lost".into());
+        }
+        if self.contact_step_ms > self.contact_timeout_ms {
+            return error("contact_step_ms", "must not be longer than contact_timeout_ms".into());
+        }
+        let counts = [
+            ("max_open_jobs_per_account", self.max_open_jobs_per_account),
+            ("max_machines_per_account", self.max_machines_per_account),
+            ("max_queued_jobs", self.max_queued_jobs),
+        ];
+        for (field, count) in counts {
+            if count == 0 || count > Self::MAX_COUNT {
+                return error(field, format!("must be 1 to {}", Self::MAX_COUNT));
+            }
+        }
+        Ok(())
+    }
+
+    /// Name, floor and ceiling of each unit, in the order in which prices are drawn.
+    pub(crate) fn price_bounds(&self) -> [(&'static str, Credits, Credits); 4] {
+        let (floor, ceiling) = (&self.price_floor, &self.price_ceiling);
+        [
+            ("core_hour", floor.core_hour, ceiling.core_hour),
+            ("gpu_hour", floor.gpu_hour, ceiling.gpu_hour),
+            ("ram_gib_hour", floor.ram_gib_hour, ceiling.ram_gib_hour),
+            ("disk_gib_hour", floor.disk_gib_hour, ceiling.disk_gib_hour),
+        ]
+    }
+}
+
+/// What the ledger needs of a genesis document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenesisState {
+    /// The chain's id: the hash of the document.
+    pub chain: ChainId,
+    /// The time of height 0.
+    pub time: TimeMs,
+    /// The rules' numbers.
+    pub params: Params,
+    /// The keys that decide blocks.
+    pub validators: Vec<PublicKey>,
+    /// The keys whose vouchers open accounts.
+    pub registrars: Vec<PublicKey>,
+}

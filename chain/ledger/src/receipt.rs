@@ -1,0 +1,94 @@
+use deepmarket_types::{Event, Hash, JobState, LeaseOutcome, LeaseState, PanicReason, PublicKey, Receipt, encode};
+
+use crate::{Lease, Ledger, Rejection, change::Change};
+
+/// What tells two receipts of one number apart.
+fn content_hash(receipt: &Receipt) -> Hash {
+    Hash::tagged("deepmarket/v1/receipt", &[&encode(receipt)])
+}
+
+impl Ledger {
+    /// `Receipt`: the lease exists and is served by the signer; job and rank are the lease's; the number is new (the same
+    /// receipt twice exists, another one of the same number equivocates, an older one comes too late); the lease is active; no
+    /// cumulative number goes down.
+    ///
+    /// Numbers may leave gaps: receipts are cumulative, so one that was lost costs nothing but the time beyond one interval.
+    pub(crate) fn check_receipt(&self, signer: &PublicKey, receipt: &Receipt) -> Result<(), Rejection> {
+        let id = receipt.lease;
+        let lease = self.leases.get(&id).ok_or(Rejection::UnknownLease(id))?;
+        if self.machines[&lease.machine].key != *signer {
+            return Err(Rejection::NotLeaseMachine(id));
+        }
+        if (receipt.job, receipt.rank) != (lease.job, lease.rank) {
+            return Err(Rejection::ReceiptMismatch { lease: id, job: lease.job, rank: lease.rank });
+        }
+        let sequence = receipt.sequence;
+        if sequence == lease.sequence && sequence > 0 {
+            return Err(match lease.receipt == Some(content_hash(receipt)) {
+                true => Rejection::ReceiptExists { lease: id, sequence },
+                false => Rejection::ReceiptEquivocates { lease: id, sequence },
+            });
+        }
+        if sequence <= lease.sequence {
+            return Err(Rejection::ReceiptSuperseded { lease: id, sequence, last: lease.sequence });
+        }
+        if !lease.is_active() {
+            return Err(Rejection::LeaseClosed(id));
+        }
+        let totals = [
+            ("rounds", receipt.rounds, lease.rounds),
+            ("samples", receipt.samples, lease.samples),
+            ("cpu_ms", receipt.cpu_ms, lease.cpu_ms),
+        ];
+        match totals.into_iter().find(|(_, now, before)| now < before) {
+            Some((what, ..)) => Err(Rejection::ReceiptShrinks { what }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Change<'_> {
+    /// Records a receipt, pays for it, and draws the consequences of its outcome.
+    pub fn receipt(&mut self, signer: &PublicKey, receipt: &Receipt) -> Result<(), Rejection> {
+        self.ledger.check_receipt(signer, receipt)?;
+
+        let Receipt { job, lease: id, rank, sequence, rounds, samples, .. } = *receipt;
+        let lease = self.lease(id);
+        lease.sequence = sequence;
+        lease.receipt = Some(content_hash(receipt));
+        (lease.rounds, lease.samples, lease.cpu_ms) = (rounds, samples, receipt.cpu_ms);
+        (lease.parameters, lease.loss_micro) = (Some(receipt.parameters), receipt.loss_micro);
+        let (paid_ms, payout) = self.pay(id, sequence);
+        self.events.push(Event::Receipt { job, lease: id, rank, sequence, rounds, samples, paid_ms, payout });
+        if self.ledger.jobs[&job].state == JobState::Matched {
+            self.set_job_state(job, JobState::Running);
+        }
+        match receipt.outcome {
+            LeaseOutcome::Running => {}
+            LeaseOutcome::Failed(reason) => {
+                self.end_lease(id, LeaseState::Failed(reason));
+                self.close_job(job, JobState::Panic(PanicReason::Failed(reason)));
+            }
+            LeaseOutcome::Finished(result) => {
+                self.lease(id).result = Some(result);
+                self.end_lease(id, LeaseState::Finished);
+                self.finish_if_agreed(receipt, result);
+            }
+        }
+        Ok(())
+    }
+
+    /// After a lease finished: all leases of its job must tell the same model and parameters. The job is finished with the
+    /// last of them, and stops at the first that differs.
+    fn finish_if_agreed(&mut self, receipt: &Receipt, result: Hash) {
+        let same = |lease: &Lease| lease.result == Some(result) && lease.parameters == Some(receipt.parameters);
+        let differs = |lease: &Lease| lease.state == LeaseState::Finished && !same(lease);
+        let disagreement = self.ledger.job_leases(receipt.job).any(differs);
+        let active = self.ledger.job_leases(receipt.job).any(Lease::is_active);
+        if disagreement {
+            self.close_job(receipt.job, JobState::Panic(PanicReason::Disagreement));
+        } else if !active {
+            self.close_job(receipt.job, JobState::Finished(result));
+        }
+    }
+}

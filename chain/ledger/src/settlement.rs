@@ -1,0 +1,85 @@
+use deepmarket_types::{Credits, JobId, JobState, LeaseId, LeaseState, PanicReason, Posting, Purse};
+
+use crate::{Ledger, change::Change};
+
+impl Ledger {
+    /// What the next interval of all active leases of a job costs at the prices of the last block.
+    pub(crate) fn next_interval(&self, id: JobId) -> Credits {
+        let job = &self.jobs[&id];
+        let active = job.leases.iter().filter(|id| self.leases[id].is_active()).count() as u64;
+        let one = self.current_prices().cost(&job.demand, self.params().receipt_ms);
+        Credits::from_micro(one.micro().saturating_mul(active))
+    }
+}
+
+impl Change<'_> {
+    /// Meters a lease up to now and pays its owner; tells the time that was paid for and the payout.
+    ///
+    /// Paid is the block time since the lease was last metered, at most the latest [`receipt_ms`](crate::Params::receipt_ms)
+    /// of it: what no receipt covers isn't paid. Time that spans two slots is split, each part at its own price and rounded
+    /// down; the remainder stays with the borrower. Where prices rose within the interval and the escrow has less, the rest of
+    /// the escrow is paid. Starting credits are spent before earned ones; the lender earns both as earned ones.
+    pub fn pay(&mut self, id: LeaseId, sequence: u32) -> (u64, Credits) {
+        let now = self.now();
+        let receipt_ms = self.ledger.params().receipt_ms;
+        let lease = &self.ledger.leases[&id];
+        let paid_ms = now.since(lease.metered).min(receipt_ms);
+        let from = deepmarket_types::TimeMs(now.0 - paid_ms);
+        let due = self.ledger.cost_between(&lease.resources, from, now);
+        let (job_id, owner, machine) = (lease.job, lease.owner, lease.machine);
+
+        let job = self.job(job_id);
+        let payout = due.min(job.escrow());
+        let granted = payout.min(job.escrow_granted);
+        let earned = payout.saturating_sub(granted);
+        let take = |purse: Credits, amount| purse.checked_sub(amount).expect("no more is paid than the escrow holds");
+        job.escrow_granted = take(job.escrow_granted, granted);
+        job.escrow_earned = take(job.escrow_earned, earned);
+        let add = |sum: Credits| sum.checked_add(payout).expect("what is paid was minted, which fits in 64 bits");
+        job.paid = add(job.paid);
+        let totals = &mut self.ledger.tip.totals;
+        totals.escrow = take(totals.escrow, payout);
+
+        let lease = self.lease(id);
+        lease.metered = now;
+        lease.paid = add(lease.paid);
+        lease.paid_ms += paid_ms;
+        if !payout.is_zero() {
+            self.machine(machine, |machine| machine.earned = add(machine.earned));
+        }
+        self.credit(owner, Purse::Earned, payout, Posting::Payout { job: job_id, lease: id, sequence });
+        (paid_ms, payout)
+    }
+
+    /// Closes a job: its active leases end, what is left of its escrow goes back to the purses it came from.
+    pub fn close_job(&mut self, id: JobId, state: JobState) {
+        assert!(state.is_closed() && !self.ledger.jobs[&id].state.is_closed(), "invariant broken: {id} closes twice");
+        for lease in self.ledger.jobs[&id].leases.clone() {
+            if self.ledger.leases[&lease].is_active() {
+                self.end_lease(lease, LeaseState::Ended);
+            }
+        }
+        let now = self.now();
+        let job = self.job(id);
+        let (owner, granted, earned) = (job.owner, job.escrow_granted, job.escrow_earned);
+        job.refunded = job.escrow();
+        job.ended = Some(now);
+        (job.escrow_granted, job.escrow_earned) = (Credits::ZERO, Credits::ZERO);
+        let refunded = job.refunded;
+        let escrow = &mut self.ledger.tip.totals.escrow;
+        *escrow = escrow.checked_sub(refunded).expect("a job's escrow is a part of all escrow");
+        self.credit(owner, Purse::Granted, granted, Posting::Refund(id));
+        self.credit(owner, Purse::Earned, earned, Posting::Refund(id));
+        self.account(owner).open_jobs -= 1;
+        self.set_job_state(id, state);
+    }
+
+    /// At the block's end: a job whose escrow can't pay the next interval of its active leases stops.
+    pub fn stop_exhausted_jobs(&mut self) {
+        let exhausted = |id: &JobId| self.ledger.jobs[id].escrow() < self.ledger.next_interval(*id);
+        let jobs: Vec<JobId> = self.ledger.index.served.iter().copied().filter(exhausted).collect();
+        for id in jobs {
+            self.close_job(id, JobState::Panic(PanicReason::Budget));
+        }
+    }
+}

@@ -1,0 +1,343 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use deepmarket_types::{
+    AccountId, ChainId, Credits, Hash, Height, JobId, LeaseId, MachineId, PublicKey, SlotPrices, TimeMs, UnitPrices,
+};
+
+use crate::{
+    Account, GenesisState, Job, Lease, Machine, Params, StateKey, Writes,
+    machine::{Rank, free_rank},
+};
+
+/// Where all credits are. `minted` is the sum of the others after every block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Totals {
+    /// All that was ever minted.
+    pub minted: Credits,
+    /// In accounts' purses.
+    pub purses: Credits,
+    /// In jobs' escrow.
+    pub escrow: Credits,
+    /// Held back until it vests (nothing yet: audits come later).
+    pub held: Credits,
+    /// The treasury (nothing yet: fees come later).
+    pub treasury: Credits,
+}
+
+impl Totals {
+    /// Is `minted` the sum of the others?
+    pub fn conserved(&self) -> bool {
+        let parts = [self.purses, self.escrow, self.held, self.treasury];
+        parts.iter().try_fold(Credits::ZERO, |sum, part| sum.checked_add(*part)) == Some(self.minted)
+    }
+}
+
+/// What never changes after genesis.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Constitution {
+    pub chain: ChainId,
+    pub params: Params,
+    pub validators: Vec<PublicKey>,
+    pub registrars: Vec<PublicKey>,
+}
+
+/// The small state that every block changes.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Tip {
+    pub height: Height,
+    pub time: TimeMs,
+    /// Hash of the last block's header; the chain id at genesis.
+    pub block: Hash,
+    /// Milliseconds by the clock that contact is measured with, see [`Params::contact_step_ms`].
+    pub contact_clock_ms: u64,
+    pub next_job: u64,
+    pub next_lease: u64,
+    pub totals: Totals,
+}
+
+/// The prices of today and of the last day before it that had any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Prices {
+    pub today: Option<SlotPrices>,
+    pub before: Option<SlotPrices>,
+}
+
+/// What follows from the entries and makes look-ups fast. Never stored; rebuilt on loading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Index {
+    pub keys: BTreeMap<PublicKey, AccountId>,
+    pub identities: BTreeSet<Hash>,
+    pub machines_of: BTreeSet<(AccountId, MachineId)>,
+    pub jobs_of: BTreeSet<(AccountId, JobId)>,
+    /// Jobs that wait, in order of submission.
+    pub queued: BTreeSet<JobId>,
+    /// Jobs that have active leases.
+    pub served: BTreeSet<JobId>,
+    /// Machines that matching may use, best first.
+    pub free: BTreeSet<Rank>,
+    /// Offered machines in contact, by the contact clock's moment of their last sign of life.
+    pub contact: BTreeSet<(u64, MachineId)>,
+    /// Offers that run out, by when.
+    pub until: BTreeSet<(TimeMs, MachineId)>,
+}
+
+impl Index {
+    pub fn add_account(&mut self, account: &Account) {
+        self.keys.insert(account.key, account.id);
+        self.identities.insert(account.identity);
+    }
+
+    pub fn add_machine(&mut self, machine: &Machine) {
+        self.machines_of.insert((machine.owner, machine.id));
+        if let Some(rank) = free_rank(machine) {
+            self.free.insert(rank);
+        }
+        if machine.is_watched() {
+            self.contact.insert((machine.contact_ms, machine.id));
+        }
+        if let Some(until) = machine.open_until() {
+            self.until.insert((until, machine.id));
+        }
+    }
+
+    /// Removes what [`Index::add_machine`] added, but its owner, who never changes.
+    pub fn remove_machine(&mut self, machine: &Machine) {
+        if let Some(rank) = free_rank(machine) {
+            self.free.remove(&rank);
+        }
+        if machine.is_watched() {
+            self.contact.remove(&(machine.contact_ms, machine.id));
+        }
+        if let Some(until) = machine.open_until() {
+            self.until.remove(&(until, machine.id));
+        }
+    }
+
+    pub fn add_job(&mut self, job: &Job) {
+        self.jobs_of.insert((job.owner, job.id));
+        if job.is_queued() {
+            self.queued.insert(job.id);
+        } else if !job.state.is_closed() {
+            self.served.insert(job.id);
+        }
+    }
+}
+
+/// The whole state after some block. See the crate's documentation for what goes in and what comes out.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub(crate) constitution: Arc<Constitution>,
+    pub(crate) tip: Tip,
+    pub(crate) prices: Prices,
+    pub(crate) accounts: BTreeMap<AccountId, Account>,
+    pub(crate) machines: BTreeMap<MachineId, Machine>,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) specs: BTreeMap<JobId, Arc<[u8]>>,
+    pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) index: Index,
+    /// Something changed since the last matching that could let a queued job start. No part of the state: matching when
+    /// nothing has changed changes nothing.
+    pub(crate) rematch: bool,
+}
+
+impl PartialEq for Ledger {
+    fn eq(&self, other: &Self) -> bool {
+        // `rematch` only says whether work can be saved.
+        self.constitution == other.constitution
+            && self.tip == other.tip
+            && self.prices == other.prices
+            && self.accounts == other.accounts
+            && self.machines == other.machines
+            && self.jobs == other.jobs
+            && self.specs == other.specs
+            && self.leases == other.leases
+            && self.index == other.index
+    }
+}
+
+impl Eq for Ledger {}
+
+impl Ledger {
+    /// The state of height 0 and all its entries.
+    pub fn genesis(genesis: &GenesisState) -> (Ledger, Writes) {
+        let GenesisState { chain, time, params, validators, registrars } = genesis.clone();
+        let tip = Tip {
+            height: Height(0),
+            time,
+            block: chain,
+            contact_clock_ms: 0,
+            next_job: 1,
+            next_lease: 1,
+            totals: Totals::default(),
+        };
+        let constitution = Constitution { chain, params, validators, registrars };
+        let ledger = Ledger::bare(constitution, tip);
+        let writes = ledger.entries().map(|(key, bytes)| (key, Some(bytes))).collect();
+        (ledger, writes)
+    }
+
+    pub(crate) fn bare(constitution: Constitution, tip: Tip) -> Ledger {
+        Ledger {
+            constitution: Arc::new(constitution),
+            tip,
+            prices: Prices::default(),
+            accounts: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            specs: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            index: Index::default(),
+            rematch: true,
+        }
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> ChainId {
+        self.constitution.chain
+    }
+
+    /// The rules' numbers.
+    pub fn params(&self) -> &Params {
+        &self.constitution.params
+    }
+
+    /// The keys that decide blocks, in the genesis document's order.
+    pub fn validators(&self) -> &[PublicKey] {
+        &self.constitution.validators
+    }
+
+    /// The keys whose vouchers open accounts.
+    pub fn registrars(&self) -> &[PublicKey] {
+        &self.constitution.registrars
+    }
+
+    /// The last applied block's height; 0 at genesis.
+    pub fn height(&self) -> Height {
+        self.tip.height
+    }
+
+    /// The last applied block's time.
+    pub fn time(&self) -> TimeMs {
+        self.tip.time
+    }
+
+    /// The last applied block's hash: the parent of the next one. At genesis the chain id.
+    pub fn tip(&self) -> Hash {
+        self.tip.block
+    }
+
+    /// Where all credits are.
+    pub fn totals(&self) -> Totals {
+        self.tip.totals
+    }
+
+    /// Today's prices; none before the first block.
+    pub fn prices(&self) -> Option<&SlotPrices> {
+        self.prices.today.as_ref()
+    }
+
+    /// The unit prices of the moment of the last block; the floor before the first.
+    pub fn current_prices(&self) -> UnitPrices {
+        self.unit_prices_at(self.tip.time)
+    }
+
+    /// An account by id.
+    pub fn account(&self, id: AccountId) -> Option<&Account> {
+        self.accounts.get(&id)
+    }
+
+    /// An account by its present key.
+    pub fn account_of_key(&self, key: &PublicKey) -> Option<&Account> {
+        self.accounts.get(self.index.keys.get(key)?)
+    }
+
+    /// All accounts by id.
+    pub fn accounts(&self) -> impl ExactSizeIterator<Item = &Account> {
+        self.accounts.values()
+    }
+
+    /// A machine by id.
+    pub fn machine(&self, id: MachineId) -> Option<&Machine> {
+        self.machines.get(&id)
+    }
+
+    /// A machine by its own key.
+    pub fn machine_of_key(&self, key: &PublicKey) -> Option<&Machine> {
+        self.machines.get(&MachineId::from_key(key))
+    }
+
+    /// All machines by id.
+    pub fn machines(&self) -> impl ExactSizeIterator<Item = &Machine> {
+        self.machines.values()
+    }
+
+    /// The machines of an account by id.
+    pub fn machines_of(&self, owner: AccountId) -> impl DoubleEndedIterator<Item = &Machine> {
+        let range = (owner, MachineId([0; 20]))..=(owner, MachineId([255; 20]));
+        self.index.machines_of.range(range).map(|(_, id)| &self.machines[id])
+    }
+
+    /// The active leases of a machine by id.
+    pub fn machine_leases(&self, id: MachineId) -> impl Iterator<Item = &Lease> {
+        self.machines.get(&id).into_iter().flat_map(|machine| &machine.leases).map(|id| &self.leases[id])
+    }
+
+    /// A job by id.
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// The canonical bytes of a job's spec.
+    pub fn spec(&self, id: JobId) -> Option<&[u8]> {
+        self.specs.get(&id).map(|spec| &**spec)
+    }
+
+    /// All jobs, oldest first.
+    pub fn jobs(&self) -> impl ExactSizeIterator<Item = &Job> + DoubleEndedIterator {
+        self.jobs.values()
+    }
+
+    /// The jobs of an account, oldest first.
+    pub fn jobs_of(&self, owner: AccountId) -> impl DoubleEndedIterator<Item = &Job> {
+        self.index.jobs_of.range((owner, JobId(0))..=(owner, JobId(u64::MAX))).map(|(_, id)| &self.jobs[id])
+    }
+
+    /// All leases that a job ever had, by rank.
+    pub fn job_leases(&self, id: JobId) -> impl Iterator<Item = &Lease> {
+        self.jobs.get(&id).into_iter().flat_map(|job| &job.leases).map(|id| &self.leases[id])
+    }
+
+    /// A lease by id.
+    pub fn lease(&self, id: LeaseId) -> Option<&Lease> {
+        self.leases.get(&id)
+    }
+
+    /// All leases, oldest first.
+    pub fn leases(&self) -> impl ExactSizeIterator<Item = &Lease> + DoubleEndedIterator {
+        self.leases.values()
+    }
+
+    /// What an account's open jobs hold in escrow.
+    pub fn escrow_of(&self, owner: AccountId) -> Credits {
+        self.jobs_of(owner).map(Job::escrow).sum()
+    }
+
+    /// The bytes of one entry, `None` where there is none.
+    pub(crate) fn entry(&self, key: &StateKey) -> Option<Vec<u8>> {
+        use deepmarket_types::encode;
+        match key {
+            StateKey::Constitution => Some(encode(&*self.constitution)),
+            StateKey::Tip => Some(encode(&self.tip)),
+            StateKey::Prices => Some(encode(&self.prices)),
+            StateKey::Account(id) => self.accounts.get(id).map(encode),
+            StateKey::Machine(id) => self.machines.get(id).map(encode),
+            StateKey::Job(id) => self.jobs.get(id).map(encode),
+            StateKey::Spec(id) => self.specs.get(id).map(|spec| encode(&spec.to_vec())),
+            StateKey::Lease(id) => self.leases.get(id).map(encode),
+        }
+    }
+}
