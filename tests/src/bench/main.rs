@@ -1,0 +1,81 @@
+//! `make bench`: what one trainer, the workers of a job, and the ledger do on this machine.
+//!
+//! Everything is measured in one run, so that ratios hold whatever else the machine does. Prints a table and writes the
+//! same as JSON (`bench.json`, or the file named by `--out`). `--quick` takes smaller samples.
+
+mod ledger;
+mod limits;
+mod training;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+/// What was asked for on the command line.
+struct Options {
+    out: PathBuf,
+    quick: bool,
+}
+
+fn main() {
+    let mut options = Options { out: PathBuf::from("bench.json"), quick: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => options.quick = true,
+            "--out" => options.out = arguments.next().map(PathBuf::from).unwrap_or(options.out),
+            other => {
+                eprintln!("unknown argument {other}; usage: bench [--quick] [--out FILE]");
+                std::process::exit(1);
+            }
+        }
+    }
+    let mut report = serde_json::Map::new();
+    for (name, measure) in [
+        ("limits", limits::measure as fn(bool) -> Value),
+        ("ledger", ledger::measure),
+        ("trainer", training::trainer),
+        ("pytorch", training::pytorch),
+        ("job_sync", training::job_sync),
+        ("job_local", training::job_local),
+    ] {
+        eprintln!("measuring: {name}");
+        report.insert(name.to_owned(), measure(options.quick));
+    }
+    let mut report = Value::Object(report);
+    report["trainer_to_pytorch"] = training::ratios(&report);
+    print_table("", &report);
+    let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
+    std::fs::write(&options.out, text).unwrap_or_else(|e| panic!("{}: {e}", options.out.display()));
+    eprintln!("written: {}", options.out.display());
+}
+
+/// Prints every number with its path.
+fn print_table(path: &str, value: &Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                print_table(&path, value);
+            }
+        }
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap_or_default();
+            let digits = if number.fract() == 0.0 { 0 } else { 3 };
+            println!("{path:<56} {number:>16.digits$}");
+        }
+        other => println!("{path:<56} {:>16}", other.to_string().trim_matches('"')),
+    }
+}
+
+/// A value as JSON, or what went wrong as a text.
+fn or_reason(value: Result<Value, String>) -> Value {
+    value.unwrap_or_else(|reason| json!({ "not_measured": reason }))
+}
+
+/// Median and 99th percentile of some times, in milliseconds.
+fn percentiles(mut times_ms: Vec<f64>) -> Value {
+    times_ms.sort_by(f64::total_cmp);
+    let at = |share: f64| times_ms.get(((times_ms.len().max(1) - 1) as f64 * share).round() as usize).copied().unwrap_or(f64::NAN);
+    json!({ "samples": times_ms.len(), "median_ms": at(0.5), "p99_ms": at(0.99) })
+}
