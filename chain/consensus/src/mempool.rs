@@ -1,0 +1,235 @@
+//! Transactions that wait for a block. Everything is bounded; order of arrival is kept, and the numbers of one signer come in
+//! order.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use deepmarket_ledger::Ledger;
+use deepmarket_types::{Action, Hash, PublicKey, VerifiedTransaction};
+
+use crate::SubmitError;
+
+/// The bounds of a mempool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most transactions.
+    pub transactions: usize,
+    /// The most bytes of all.
+    pub bytes: usize,
+    /// The most transactions of one signer.
+    pub per_signer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Ten full blocks, and per signer as many as a ledger lets numbers run ahead.
+        Limits { transactions: 20_000, bytes: 32 << 20, per_signer: 64 }
+    }
+}
+
+/// Whose numbers a transaction's nonce counts in. Openings, receipts and prices have none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Lane {
+    Account(PublicKey),
+    Machine(PublicKey),
+}
+
+fn lane(transaction: &VerifiedTransaction) -> Option<Lane> {
+    let body = transaction.body();
+    match body.action {
+        Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) => None,
+        Action::Heartbeat { .. } => Some(Lane::Machine(body.signer)),
+        Action::Transfer { .. }
+        | Action::RegisterMachine { .. }
+        | Action::Lend { .. }
+        | Action::Withdraw { .. }
+        | Action::Borrow { .. }
+        | Action::Cancel { .. } => Some(Lane::Account(body.signer)),
+    }
+}
+
+/// The number that the ledger expects next; none where it doesn't know the signer (yet).
+fn expected(ledger: &Ledger, lane: Lane) -> Option<u64> {
+    match lane {
+        Lane::Account(key) => ledger.account_of_key(&key).map(|account| account.nonce),
+        Lane::Machine(key) => ledger.machine_of_key(&key).map(|machine| machine.nonce),
+    }
+}
+
+/// Order of arrival.
+type Place = u64;
+
+#[derive(Default)]
+struct Waiting {
+    by_place: BTreeMap<Place, Arc<VerifiedTransaction>>,
+    by_id: HashMap<Hash, Place>,
+    lanes: HashMap<Lane, BTreeMap<u64, Place>>,
+    per_signer: HashMap<PublicKey, usize>,
+    bytes: usize,
+    next: Place,
+}
+
+/// The waiting transactions of one validator.
+pub struct Mempool {
+    limits: Limits,
+    waiting: Mutex<Waiting>,
+}
+
+impl Mempool {
+    pub fn new(limits: Limits) -> Self {
+        Mempool { limits, waiting: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nothing panics while holding the mempool")
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.lock().by_place.len()
+    }
+
+    /// Does this transaction wait?
+    pub fn contains(&self, id: &Hash) -> bool {
+        self.lock().by_id.contains_key(id)
+    }
+
+    /// A waiting transaction: it was verified when it came.
+    pub fn get(&self, id: &Hash) -> Option<Arc<VerifiedTransaction>> {
+        let waiting = self.lock();
+        waiting.by_id.get(id).map(|place| waiting.by_place[place].clone())
+    }
+
+    /// Takes a transaction that the ledger's precheck let through. `false` where it waits already.
+    pub fn insert(&self, transaction: VerifiedTransaction) -> Result<bool, SubmitError> {
+        let mut waiting = self.lock();
+        let (id, signer) = (transaction.id(), transaction.body().signer);
+        if waiting.by_id.contains_key(&id) {
+            return Ok(false);
+        }
+        if waiting.by_place.len() >= self.limits.transactions
+            || waiting.bytes + transaction.byte_len() > self.limits.bytes
+        {
+            return Err(SubmitError::Full { waiting: waiting.by_place.len(), bytes: waiting.bytes });
+        }
+        let of_signer = waiting.per_signer.get(&signer).copied().unwrap_or(0);
+        if of_signer >= self.limits.per_signer {
+            return Err(SubmitError::SignerFull { waiting: of_signer });
+        }
+        let (lane, nonce) = (lane(&transaction), transaction.body().nonce);
+        if let Some(place) = lane.and_then(|lane| waiting.lanes.get(&lane)?.get(&nonce)) {
+            return Err(SubmitError::NonceTaken { nonce, other: waiting.by_place[place].id() });
+        }
+
+        // Nothing fails from here on.
+        let place = waiting.next;
+        waiting.next += 1;
+        waiting.bytes += transaction.byte_len();
+        waiting.by_id.insert(id, place);
+        *waiting.per_signer.entry(signer).or_default() += 1;
+        if let Some(lane) = lane {
+            waiting.lanes.entry(lane).or_default().insert(nonce, place);
+        }
+        waiting.by_place.insert(place, Arc::new(transaction));
+        Ok(true)
+    }
+
+    /// The transactions for the next block on this ledger: in order of arrival, each signer's numbers in order without gaps. One
+    /// that the ledger would refuse for good is taken too: its rejection in a block is the answer that its sender waits for.
+    pub fn select(&self, ledger: &Ledger, count: usize, bytes: usize) -> Vec<Arc<VerifiedTransaction>> {
+        let waiting = self.lock();
+        let height = ledger.height().next();
+        let mut room = bytes;
+        let mut selected = Vec::new();
+        let mut taken = HashSet::new();
+        let mut numbers: HashMap<Lane, u64> = HashMap::new();
+        for (&place, first) in &waiting.by_place {
+            if taken.contains(&place) {
+                continue;
+            }
+            // The transaction, and then those of its signer that came earlier than their turn.
+            let mut next = Some((place, first));
+            while let Some((place, transaction)) = next.take() {
+                if selected.len() >= count {
+                    return selected;
+                }
+                let body = transaction.body();
+                if body.expires < height || transaction.byte_len() > room {
+                    break;
+                }
+                let lane = lane(transaction);
+                if let Some(lane) = lane {
+                    let number = match numbers.get(&lane) {
+                        Some(number) => Some(*number),
+                        None => expected(ledger, lane),
+                    };
+                    if number != Some(body.nonce) {
+                        break;
+                    }
+                }
+                if ledger.precheck(transaction).is_err_and(|rejection| rejection.is_retryable()) {
+                    break;
+                }
+                room -= transaction.byte_len();
+                selected.push(transaction.clone());
+                taken.insert(place);
+                if let Some(lane) = lane {
+                    numbers.insert(lane, body.nonce + 1);
+                    let following = waiting.lanes.get(&lane).and_then(|places| places.get(&(body.nonce + 1)));
+                    next = following.and_then(|place| Some((*place, waiting.by_place.get(place)?)));
+                }
+            }
+        }
+        selected
+    }
+
+    /// Does any transaction wait whose turn it is?
+    pub fn has_ready(&self, ledger: &Ledger) -> bool {
+        !self.select(ledger, 1, usize::MAX).is_empty()
+    }
+
+    /// Drops what a block decided and what can never be decided after it: expired ones, and those whose number is used.
+    pub fn committed<'a>(&self, ids: impl IntoIterator<Item = &'a Hash>, ledger: &Ledger) {
+        let mut waiting = self.lock();
+        for id in ids {
+            if let Some(place) = waiting.by_id.get(id).copied() {
+                waiting.remove(place);
+            }
+        }
+        let height = ledger.height().next();
+        let dead = |transaction: &VerifiedTransaction| {
+            let body = transaction.body();
+            let used = lane(transaction).and_then(|lane| expected(ledger, lane)).is_some_and(|number| body.nonce < number);
+            used || body.expires < height
+        };
+        let dead: Vec<Place> = waiting.by_place.iter().filter(|(_, t)| dead(t)).map(|(place, _)| *place).collect();
+        for place in dead {
+            waiting.remove(place);
+        }
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, place: Place) {
+        let Some(transaction) = self.by_place.remove(&place) else { return };
+        let body = transaction.body();
+        self.bytes -= transaction.byte_len();
+        self.by_id.remove(&transaction.id());
+        if let Some(count) = self.per_signer.get_mut(&body.signer) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_signer.remove(&body.signer);
+            }
+        }
+        if let Some(lane) = lane(&transaction)
+            && let Some(numbers) = self.lanes.get_mut(&lane)
+        {
+            numbers.remove(&body.nonce);
+            if numbers.is_empty() {
+                self.lanes.remove(&lane);
+            }
+        }
+    }
+}
