@@ -4,6 +4,9 @@ use deepmarket_types::{AccountId, Credits, Event, Hash, JobId, JobState, LeaseId
 
 use crate::{Ledger, Rejection, StateKey, change::Change};
 
+/// The most of a spec's error that is stored with the rejected transaction: the error may quote the spec.
+const MAX_SPEC_ERROR_CHARS: usize = 400;
+
 /// A submitted job. Its spec's bytes are an entry of their own: [`Ledger::spec`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Job {
@@ -75,15 +78,12 @@ impl Job {
 }
 
 impl Ledger {
-    /// `Borrow`: the spec is sound; the account's open jobs and the queue have room; the budget is not zero, covers one interval
-    /// of the least number of workers at the prices of `now`, and is in the purses.
+    /// `Borrow`: the spec is sound (so it asks for at least one worker with one core, and states a budget); the account's open
+    /// jobs and the queue have room; the budget covers one interval of the least number of workers at the prices of `now`, and
+    /// is in the purses.
     pub(crate) fn check_borrow(&self, owner: AccountId, spec: &[u8], now: TimeMs) -> Result<JobSpec, Rejection> {
-        let bad = |what: String| Rejection::BadSpec(what.chars().take(400).collect());
-        let spec = JobSpec::from_bytes(spec).map_err(|error| bad(error.to_string()))?;
-        let workers = &spec.workers;
-        if workers.min == 0 || workers.max < workers.min || workers.cores == 0 {
-            return Err(bad("workers: at least one worker with one core, and max not below min".into()));
-        }
+        let spec = JobSpec::from_bytes(spec)
+            .map_err(|error| Rejection::BadSpec(error.to_string().chars().take(MAX_SPEC_ERROR_CHARS).collect()))?;
         let account = &self.accounts[&owner];
         let params = self.params();
         if account.open_jobs >= params.max_open_jobs_per_account {
@@ -93,14 +93,11 @@ impl Ledger {
             return Err(Rejection::QueueFull(params.max_queued_jobs));
         }
         let budget = spec.budget.max;
-        if budget.is_zero() {
-            return Err(Rejection::ZeroBudget);
-        }
         let interval_ms = params.receipt_ms;
         let one = self.unit_prices_at(now).cost(&spec.demand(), interval_ms);
-        let minimum = Credits::from_micro(one.micro().saturating_mul(u64::from(workers.min)));
+        let minimum = Credits::from_micro(one.micro().saturating_mul(u64::from(spec.workers.min)));
         if budget < minimum {
-            return Err(Rejection::BudgetTooSmall { budget, minimum, workers: workers.min, interval_ms });
+            return Err(Rejection::BudgetTooSmall { budget, minimum, workers: spec.workers.min, interval_ms });
         }
         let have = account.spendable();
         if have < budget {

@@ -257,7 +257,8 @@ impl Change<'_> {
         });
     }
 
-    /// At the block's end: machines whose heartbeats stopped are lost, with their leases and these leases' jobs.
+    /// At the block's end: machines whose heartbeats stopped are lost, with their leases and these leases' jobs. The longest
+    /// silent one is first, then the order is by id: another worker of a job that already stopped counts as ended, not as lost.
     pub fn lose_silent_machines(&mut self) {
         let clock_ms = self.ledger.tip.contact_clock_ms;
         let timeout_ms = self.ledger.params().contact_timeout_ms;

@@ -134,9 +134,6 @@ pub enum Rejection {
     /// The spec can't be read or can't be run.
     #[error("the job spec is refused: {0}")]
     BadSpec(String),
-    /// No budget.
-    #[error("the budget is zero")]
-    ZeroBudget,
     /// The purses have too little.
     #[error("the budget is {need} credits, but the account has {have}")]
     NotEnoughCredits {
@@ -300,7 +297,6 @@ impl Rejection {
             Rejection::NotMachineOwner(_) => 2038,
             Rejection::NotOffered(_) => 2039,
             Rejection::BadSpec(_) => 2050,
-            Rejection::ZeroBudget => 2051,
             Rejection::NotEnoughCredits { .. } => 2052,
             Rejection::BudgetTooSmall { .. } => 2053,
             Rejection::TooManyOpenJobs(_) => 2054,
@@ -323,7 +319,7 @@ impl Rejection {
 }
 
 /// Code, name and hint of every rejection.
-const TABLE: [(u16, &str, &str); 42] = [
+const TABLE: [(u16, &str, &str); 41] = [
     (2001, "expired", "sign it again with a later expiry"),
     (2002, "unknown_account", "open an account with this key first, or use the key of an account"),
     (2003, "nonce_used", "ask for the account's next number and sign again"),
@@ -349,7 +345,6 @@ const TABLE: [(u16, &str, &str); 42] = [
     (2038, "not_machine_owner", "use the key of the machine's owner"),
     (2039, "not_offered", "nothing is to be done: the machine takes no work"),
     (2050, "bad_spec", "correct the spec; `deepmarket job quote` checks it without cost"),
-    (2051, "zero_budget", "set budget.max_credits above zero"),
     (2052, "not_enough_credits", "lower budget.max_credits, or earn more by lending a machine"),
     (2053, "budget_too_small", "raise budget.max_credits, or ask for fewer or smaller workers"),
     (2054, "too_many_open_jobs", "wait for a job to end or cancel one"),

@@ -1,0 +1,384 @@
+//! Millions of random operations on the ledger and on a naive second one: both must always agree, and nothing may be created,
+//! lost or paid twice.
+
+#[path = "support/naive.rs"]
+mod naive;
+mod support;
+
+use std::{collections::BTreeMap, time::Instant};
+
+use deepmarket_ledger::Params;
+use deepmarket_types::*;
+use naive::Naive;
+use support::*;
+
+/// Operations of a default run; `DEEPMARKET_RANDOM_OPERATIONS` asks for more.
+const OPERATIONS: u64 = 2_000_000;
+/// Operations in one market before the next one begins, so that what is closed doesn't slow the comparison down.
+const OPERATIONS_OF_A_MARKET: u64 = 2_500;
+
+/// SplitMix64: small, seeded, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn percent(&mut self, share: u64) -> bool {
+        self.below(100) < share
+    }
+
+    fn person(&mut self) -> u8 {
+        1 + self.below(6) as u8
+    }
+
+    fn machine(&mut self) -> u8 {
+        1 + self.below(10) as u8
+    }
+
+    /// Mostly a registered one.
+    fn machine_of(&mut self, market: &Market) -> u8 {
+        (0..5).map(|_| self.machine()).find(|number| market.ledger.machine(machine(*number)).is_some()).unwrap_or(1)
+    }
+
+    fn resources(&mut self) -> Resources {
+        let mut resources = cores(self.below(5) as u32);
+        if self.percent(10) {
+            resources.ram_mib /= 2;
+        }
+        resources
+    }
+}
+
+fn random_action(random: &mut Random, market: &Market) -> (PublicKey, Action) {
+    let ledger = &market.ledger;
+    let now = ledger.time();
+    let signer = random.person();
+    let number = random.machine_of(market);
+    let id = machine(number);
+    // Mostly the owner acts on a machine.
+    let owner = |random: &mut Random| match ledger.machine(id) {
+        Some(machine) if random.percent(90) => ledger.account(machine.owner).expect("it exists").key,
+        _ => person(signer),
+    };
+    match random.below(100) {
+        0..2 => {
+            let number = random.person();
+            let mut voucher = voucher(number, TimeMs(now.0 + random.below(100_000)));
+            match random.below(20) {
+                0 => voucher.registrar = person(1),
+                1 => voucher.identity = Hash::of(&[random.person()]),
+                _ => {}
+            }
+            let key = if random.percent(90) { person(number) } else { person(signer) };
+            (key, Action::OpenAccount { voucher })
+        }
+        2..13 => {
+            let have = ledger.account(account(signer)).map_or(0, |account| account.earned.micro());
+            let amount = match random.below(10) {
+                0 => 0,
+                1 => have + 1 + random.below(1_000),
+                2 => have,
+                _ => random.below(have / 4 + 2),
+            };
+            (person(signer), Action::Transfer { to: account(random.person()), amount: Credits::from_micro(amount) })
+        }
+        13..18 => {
+            let config = config(cores(1 + random.below(4) as u32), random.below(3) * 100);
+            if random.percent(70) {
+                (owner(random), register(number, config))
+            } else {
+                (person(signer), register(random.machine(), config))
+            }
+        }
+        18..26 => {
+            let availability = match random.below(4) {
+                0 => Availability::Until(TimeMs(now.0 + random.below(60_000))),
+                _ => Availability::Always,
+            };
+            let min_core_hour = Credits::from_micro(if random.percent(20) { random.below(5_000_000) } else { 0 });
+            let offer = Offer { resources: random.resources(), availability, min_core_hour };
+            (owner(random), Action::Lend { machine: id, offer })
+        }
+        26..29 => {
+            let mode = if random.percent(40) { WithdrawMode::AtOnce } else { WithdrawMode::AfterLease };
+            (owner(random), Action::Withdraw { machine: id, mode })
+        }
+        29..52 => {
+            let addresses = match random.below(30) {
+                0 => Some(vec![]),
+                1..15 => Some(vec!["/ip4/10.0.0.1/tcp/4001".to_string()]),
+                _ => None,
+            };
+            let number = if random.percent(98) { number } else { random.machine() };
+            (machine_key(number), Action::Heartbeat { addresses })
+        }
+        52..66 => {
+            let min = 1 + random.below(3) as u32;
+            let budget = match random.below(10) {
+                0 => random.below(100_000_000),
+                1..4 => random.below(30_000),
+                _ => random.below(2_000_000),
+            };
+            let mut spec = spec(min, min + random.below(3) as u32, budget);
+            spec.workers.cores = 1 + random.below(3) as u32;
+            spec.workers.ram_mib = 256 * (1 + random.below(6));
+            spec.workers.share_machine = random.percent(30);
+            spec.training.seed = random.below(3);
+            if random.percent(20) {
+                spec.budget.slots = (0..4).filter(|_| random.percent(50)).collect();
+            }
+            let mut bytes = spec.to_bytes();
+            if random.percent(2) {
+                bytes.pop();
+            }
+            (person(signer), Action::Borrow { spec: bytes })
+        }
+        66..70 => {
+            let jobs = ledger.jobs().len() as u64;
+            let recent = jobs.saturating_sub(random.below(12));
+            let owner = match ledger.job(JobId(recent)) {
+                Some(job) if random.percent(80) => ledger.account(job.owner).expect("it exists").key,
+                _ => person(signer),
+            };
+            (owner, Action::Cancel { job: JobId(recent) })
+        }
+        _ => random_receipt(random, market),
+    }
+}
+
+fn random_receipt(random: &mut Random, market: &Market) -> (PublicKey, Action) {
+    let ledger = &market.ledger;
+    let recent = LeaseId((ledger.leases().len() as u64).saturating_sub(random.below(8)));
+    let working: Vec<LeaseId> = ledger.machines().flat_map(|machine| machine.leases.iter().copied()).collect();
+    let id = match working.len() as u64 {
+        count if count > 0 && random.percent(95) => working[random.below(count) as usize],
+        0 if random.percent(80) => {
+            let number = random.machine_of(market);
+            return (machine_key(number), Action::Heartbeat { addresses: None });
+        }
+        _ => recent,
+    };
+    let Some(lease) = ledger.lease(id) else {
+        let nothing = receipt_of_nothing(id);
+        return (machine_key(random.machine()), Action::Receipt(nothing));
+    };
+    let outcome = match random.below(40) {
+        0 => LeaseOutcome::Failed(FailureReason::OutOfMemory),
+        1..14 => LeaseOutcome::Finished(Hash::of(&lease.job.0.to_le_bytes())),
+        14 => LeaseOutcome::Finished(Hash::of(b"another model")),
+        _ => LeaseOutcome::Running,
+    };
+    let mut receipt = receipt(lease, lease.sequence + 1, outcome);
+    if let LeaseOutcome::Finished(_) = outcome {
+        receipt.parameters = Hash::of(if random.percent(98) { b"same" } else { b"not the same" });
+    }
+    match random.below(40) {
+        0 => receipt.rank += 1,
+        1 => receipt.job = JobId(random.below(10)),
+        2 => receipt.sequence = lease.sequence,
+        3 => receipt.sequence = random.below(3) as u32,
+        4 => receipt.sequence += 1 + random.below(3) as u32,
+        5 => receipt.samples = random.below(100),
+        _ => {}
+    }
+    let key = ledger.machine(lease.machine).expect("it exists").key;
+    (if random.percent(98) { key } else { machine_key(random.machine()) }, Action::Receipt(receipt))
+}
+
+fn receipt_of_nothing(lease: LeaseId) -> Receipt {
+    Receipt {
+        job: JobId(1),
+        lease,
+        rank: 0,
+        sequence: 1,
+        rounds: 0,
+        samples: 0,
+        cpu_ms: 0,
+        parameters: Hash::default(),
+        commitments: Hash::default(),
+        loss_micro: 0,
+        outcome: LeaseOutcome::Running,
+    }
+}
+
+/// A block of up to 12 operations, some of them wrong, some of them sent before.
+fn random_block(random: &mut Random, market: &Market, sent: &mut Vec<VerifiedTransaction>) -> Vec<VerifiedTransaction> {
+    let mut block: Vec<VerifiedTransaction> = vec![];
+    let mut nonces: BTreeMap<PublicKey, u64> = BTreeMap::new();
+    for _ in 0..random.below(13) {
+        if random.percent(3) && !sent.is_empty() {
+            let again = sent[random.below(sent.len() as u64) as usize].clone();
+            if block.iter().all(|other| other.id() != again.id()) {
+                block.push(again);
+            }
+            continue;
+        }
+        let (signer, action) = random_action(random, market);
+        let good = market.next(signer, action.clone()).body().nonce;
+        let counts = !matches!(action, Action::OpenAccount { .. } | Action::Receipt(_));
+        let expected = if counts { *nonces.entry(signer).or_insert(good) } else { 0 };
+        let nonce = match random.below(50) {
+            0 => expected + 1,
+            1 => expected.saturating_sub(1),
+            _ => expected,
+        };
+        let lifetime = if random.percent(2) { 0 } else { 1 + random.below(50) };
+        if counts && nonce == expected && lifetime > 0 {
+            nonces.insert(signer, expected + 1);
+        }
+        let transaction = transaction(signer, nonce, Height(market.ledger.height().0 + lifetime), action);
+        if block.iter().all(|other| other.id() != transaction.id()) {
+            block.push(transaction);
+        }
+    }
+    for transaction in &block {
+        if sent.len() < 64 {
+            sent.push(transaction.clone());
+        } else {
+            sent[random.below(64) as usize] = transaction.clone();
+        }
+    }
+    block
+}
+
+/// Every balance, escrow, state and count of both ledgers.
+fn compare(market: &Market, naive: &Naive) {
+    let ledger = &market.ledger;
+    assert_eq!(i128::from(ledger.time().0), naive.time);
+    assert_eq!(ledger.accounts().len(), naive.people.len());
+    for person in &naive.people {
+        let account = ledger.account_of_key(&person.key).expect("both have it");
+        assert_eq!(account.nonce, person.nonce);
+        assert_eq!((i128::from(account.granted.micro()), i128::from(account.earned.micro())), (person.granted, person.earned));
+    }
+    assert_eq!(ledger.machines().len(), naive.hosts.len());
+    for (i, host) in naive.hosts.iter().enumerate() {
+        let machine = ledger.machine_of_key(&host.key).expect("both have it");
+        assert_eq!(machine.state, naive.host_state(i), "{}", machine.id);
+        assert_eq!((machine.nonce, machine.offer), (host.nonce, host.offer), "{}", machine.id);
+        let used = machine.used;
+        let numbers: [i128; 4] = [used.cores.into(), used.gpus.into(), used.ram_mib.into(), used.disk_mib.into()];
+        assert_eq!(numbers, naive.used(i), "{}", machine.id);
+        let counts = (i128::from(machine.leases_finished), i128::from(machine.leases_lost));
+        assert_eq!(counts, (host.good, host.bad), "{}", machine.id);
+    }
+    let mut paid = vec![0_i128; naive.tasks.len()];
+    assert_eq!(ledger.leases().len(), naive.shares.len());
+    for (lease, share) in ledger.leases().zip(&naive.shares) {
+        paid[share.job] += share.paid;
+        assert_eq!((lease.job.0 as usize, lease.rank, lease.state), (share.job + 1, share.rank, share.state), "{}", lease.id);
+        assert_eq!(lease.machine, MachineId::from_key(&naive.hosts[share.host].key), "{}", lease.id);
+        assert_eq!(i128::from(lease.paid.micro()), share.paid, "{}", lease.id);
+        assert_eq!((i128::from(lease.paid_ms), i128::from(lease.metered.0)), (share.paid_ms, share.metered), "{}", lease.id);
+        assert_eq!(lease.sequence, share.last.map_or(0, |receipt| receipt.sequence), "{}", lease.id);
+    }
+    let mut escrow = 0;
+    assert_eq!(ledger.jobs().len(), naive.tasks.len());
+    for ((job, task), paid) in ledger.jobs().zip(&naive.tasks).zip(&paid) {
+        assert_eq!(job.state, task.state, "{}", job.id);
+        let rest = if task.state.is_closed() { 0 } else { i128::from(task.spec.budget.max.micro()) - paid };
+        assert_eq!((i128::from(job.escrow().micro()), i128::from(job.paid.micro())), (rest, *paid), "{}", job.id);
+        assert_eq!(i128::from(job.refunded.micro()), task.refunded, "{}", job.id);
+        escrow += rest;
+    }
+    // Nothing is created or lost: what was minted is in purses and escrow.
+    let purses: i128 = naive.people.iter().map(|person| person.granted + person.earned).sum();
+    assert!(naive.people.iter().all(|person| person.granted >= 0 && person.earned >= 0));
+    assert_eq!(purses + escrow, naive.people.len() as i128 * 50_000_000);
+    let totals = ledger.totals();
+    let numbers = (totals.purses, totals.escrow, totals.minted);
+    let micro = |micro: i128| Credits::from_micro(u64::try_from(micro).expect("not negative"));
+    assert_eq!(numbers, (micro(purses), micro(escrow), micro(purses + escrow)));
+}
+
+#[derive(Default)]
+struct Seen {
+    operations: u64,
+    blocks: u64,
+    codes: BTreeMap<u16, u64>,
+    jobs: BTreeMap<String, u64>,
+    leases: BTreeMap<String, u64>,
+}
+
+fn live(seed: u64, seen: &mut Seen) {
+    let mut random = Random(seed);
+    let params = Params { max_machines_per_account: 3, max_queued_jobs: 10, ..params() };
+    let mut market = Market::new(params.clone());
+    market.thorough = false;
+    let mut naive = Naive::new(params, REGISTRAR, START);
+    let mut sent = vec![];
+    let mut operations = 0;
+    while operations < OPERATIONS_OF_A_MARKET {
+        let time = TimeMs(
+            market.ledger.time().0
+                + match random.below(200) {
+                    0 => 1 + random.below(1_000_000),
+                    1..5 => 10_000 + random.below(80_000),
+                    5..20 => 2_000 + random.below(12_000),
+                    _ => 1 + random.below(2_000),
+                },
+        );
+        let mut block = random_block(&mut random, &market, &mut sent);
+        block.splice(0..0, market.price(time));
+        let header = market.header(time, &block);
+        let expected = naive.block(time, &block);
+        let applied = market.apply_block(&header, &block);
+        let codes: Vec<u16> = applied.results.iter().map(|result| result.code).collect();
+        assert_eq!(codes, expected, "seed {seed}, block {}", header.height);
+        compare(&market, &naive);
+        operations += block.len() as u64;
+        seen.blocks += 1;
+        codes.into_iter().for_each(|code| *seen.codes.entry(code).or_default() += 1);
+        if seen.blocks % 64 == 0 {
+            market.ledger.check_invariants().expect("an invariant is broken");
+        }
+    }
+    market.check();
+    seen.operations += operations;
+    for job in market.ledger.jobs() {
+        let state = match job.state {
+            JobState::Finished(_) => "finished".to_string(),
+            state => state.to_string().chars().take(24).collect(),
+        };
+        *seen.jobs.entry(state).or_default() += 1;
+    }
+    for lease in market.ledger.leases() {
+        *seen.leases.entry(format!("{:?}", lease.state).chars().take(12).collect()).or_default() += 1;
+    }
+}
+
+#[test]
+fn two_ledgers_agree_on_millions_of_random_operations() {
+    let wanted = std::env::var("DEEPMARKET_RANDOM_OPERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(OPERATIONS);
+    let begun = Instant::now();
+    let mut seen = Seen::default();
+    let mut seed = 0;
+    while seen.operations < wanted {
+        live(seed, &mut seen);
+        seed += 1;
+    }
+    println!("{} operations in {} blocks of {seed} markets: {:?}", seen.operations, seen.blocks, begun.elapsed());
+    println!("codes {:?}\njobs {:?}\nleases {:?}", seen.codes, seen.jobs, seen.leases);
+    assert!(seen.operations >= wanted);
+    // The run is worth something only if it meets everything: successes, every rejection, every end of a job and of a lease.
+    let every_code = [
+        0, 2001, 2002, 2003, 2004, 2010, 2011, 2012, 2013, 2014, 2020, 2021, 2022, 2023, 2030, 2031, 2032, 2033, 2034, 2035,
+        2036, 2037, 2038, 2039, 2050, 2052, 2053, 2054, 2055, 2056, 2057, 2058, 2070, 2071, 2072, 2073, 2074, 2075, 2076, 2077,
+    ];
+    for code in every_code {
+        assert!(seen.codes.contains_key(&code), "no operation met {code}");
+    }
+    assert!(seen.codes[&0] * 2 > seen.operations, "most operations should succeed");
+    assert!(seen.jobs.len() >= 9, "not every end of a job was met: {:?}", seen.jobs);
+    assert_eq!(seen.leases.len(), 5, "not every end of a lease was met");
+}
