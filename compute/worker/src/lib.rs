@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The lender's agent: it serves the leases of one machine.
+//!
+//! ```text
+//! chain (through gateways)                     agent                                   other machines
+//!   assignments ──────────────▶ one task for each lease ◀─ shards, verified ── gateways' and ranks' blob peers
+//!   heartbeats  ◀────────────── │
+//!   receipts    ◀── latest ──── │  rounds:  trainer ─ Update ▶ average ◀──────▶ the other ranks
+//!   progress    ◀── batches ─── │           trainer ◀ Apply ──    │
+//!   model blob  ◀── rank 0 ──── │           parameter hashes ◀────┴─▶ must be equal on all ranks
+//!                               └─ pipes ─ `deepmarket-trainer`, a child process without network
+//! ```
+//!
+//! Training never waits for the chain: receipts and progress are handed to tasks that send them when somebody listens, and
+//! receipts are cumulative, so that only the latest matters. Gateways may die and the chain may stand still; the rounds go
+//! on. Only the final receipt is waited for, because it is what finishes the job.
+//!
+//! This crate never computes a gradient (the trainer does), never decides about money (the ledger does), and never runs
+//! anything that a borrower sent except through the trainer.
+
+mod agent;
+mod commitments;
+mod data;
+mod error;
+mod evaluate;
+mod heartbeat;
+mod journal;
+mod lease;
+mod measure;
+mod progress;
+mod receipts;
+mod rounds;
+mod trainer;
+
+pub use agent::{WorkerConfig, run};
+pub use error::WorkerError;
+pub use evaluate::{Evaluation, evaluate_model};
+pub use measure::measure;
+pub use trainer::{TrainerError, TrainerLimits, TrainerProcess};

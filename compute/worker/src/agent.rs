@@ -1,0 +1,145 @@
+//! The agent's life: heartbeats, assignments, one task for each lease.
+
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use deepmarket_api::{Assignment, Client, Network};
+use deepmarket_net::{Net, NetConfig};
+use deepmarket_types::{ChainId, JobId, LeaseId, LeaseState, MachineId, SecretKey};
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    WorkerError, heartbeat,
+    journal::Journal,
+    lease::{Context, serve},
+};
+
+/// How often the chain is asked for leases.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// How often the market is looked for at the start.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long leases may take to end when the agent is stopped.
+const STOP_WITHIN: Duration = Duration::from_secs(6);
+
+/// How a machine is lent.
+#[derive(Clone)]
+pub struct WorkerConfig {
+    /// The agent's folder: blobs, and the last receipts.
+    pub home: PathBuf,
+    /// The market.
+    pub chain: ChainId,
+    /// The machine's own key.
+    pub key: SecretKey,
+    /// The market's gateways.
+    pub client: Client,
+    /// Where other machines reach this one (multiaddresses); empty: a free port on loopback.
+    pub listen: Vec<String>,
+    /// The trainer's program.
+    pub trainer: PathBuf,
+}
+
+/// Serves this machine's leases until `stop` is cancelled; then it gives running leases back (`OwnerReturned`) and returns.
+/// No trainer outlives it.
+///
+/// It fails only where it can't begin: an unusable folder or address. A market that is away is waited for.
+pub async fn run(config: WorkerConfig, stop: CancellationToken) -> Result<(), WorkerError> {
+    let WorkerConfig { home, chain, key, client, listen, trainer } = config;
+    fs::create_dir_all(&home).map_err(WorkerError::home(&home))?;
+    let journal = Journal::open(home.join("leases"))?;
+    let net = Net::start(NetConfig { key: key.clone(), listen, blobs: home.join("blobs"), chain }).await?;
+    let Some(network) = find_market(&client, &stop).await else { return Ok(()) };
+    // More gateways than the one that was named: it may be the one that dies.
+    let client = client.discover().await.unwrap_or(client);
+    let receipt_ms = network.receipt_ms;
+    let context = Arc::new(Context { chain, key, client, net, trainer, journal, receipt_ms, stop });
+    let heartbeats = tokio::spawn(heartbeat::beat(context.clone(), network.heartbeat_ms));
+    let mut leases = Leases { context: context.clone(), served: HashMap::new() };
+    tokio::select! {
+        () = context.stop.cancelled() => {}
+        () = leases.follow() => {}
+    }
+    heartbeats.abort();
+    leases.end().await;
+    Ok(())
+}
+
+async fn find_market(client: &Client, stop: &CancellationToken) -> Option<Network> {
+    let mut told = false;
+    loop {
+        match client.network().await {
+            Ok(network) => return Some(network),
+            Err(e) if !told => tracing::warn!("waiting for the market: {e}"),
+            Err(_) => {}
+        }
+        told = true;
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// A lease that this agent serves or served.
+struct Served {
+    job: JobId,
+    ended: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// The leases of one agent. Those that are over stay in the list: a gateway that lags behind may still name them.
+struct Leases {
+    context: Arc<Context>,
+    served: HashMap<LeaseId, Served>,
+}
+
+impl Leases {
+    async fn follow(&mut self) {
+        let machine = MachineId::from_key(&self.context.key.public());
+        loop {
+            match self.context.client.assignments(machine).await {
+                Ok(assignments) => self.compare(assignments).await,
+                // The chain may stand still or all gateways be away: running leases go on.
+                Err(e) => tracing::debug!("no assignments just now: {e}"),
+            }
+            sleep(POLL_EVERY).await;
+        }
+    }
+
+    /// Begins what is new and ends what is gone.
+    async fn compare(&mut self, assignments: Vec<Assignment>) {
+        for (lease, served) in &self.served {
+            let is_named = assignments.iter().any(|assignment| assignment.lease == *lease);
+            if !is_named && !served.task.is_finished() && !served.ended.is_cancelled() && self.is_over(served.job, *lease).await {
+                served.ended.cancel();
+            }
+        }
+        for assignment in assignments {
+            let (lease, job) = (assignment.lease, assignment.job);
+            self.served.entry(lease).or_insert_with(|| {
+                let ended = CancellationToken::new();
+                let task = tokio::spawn(serve(self.context.clone(), assignment, ended.clone()));
+                Served { job, ended, task }
+            });
+        }
+    }
+
+    /// Does the chain say that a lease isn't active any more? That a gateway doesn't name it is not enough: one that was
+    /// restarted and is catching up doesn't know it yet.
+    async fn is_over(&self, job: JobId, lease: LeaseId) -> bool {
+        let Ok(Some(view)) = self.context.client.job(job).await else { return false };
+        view.leases.iter().any(|l| l.id == lease && l.state != LeaseState::Active)
+    }
+
+    /// Waits for the leases' last words.
+    async fn end(self) {
+        let deadline = tokio::time::Instant::now() + STOP_WITHIN;
+        for (lease, mut served) in self.served {
+            if tokio::time::timeout_at(deadline, &mut served.task).await.is_err() {
+                tracing::warn!(%lease, "the lease didn't end in time");
+                served.task.abort();
+                // Aborting drops the trainer, which kills it.
+                served.task.await.ok();
+            }
+        }
+    }
+}

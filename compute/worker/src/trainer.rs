@@ -1,0 +1,417 @@
+//! The trainer as a child process: started, asked, watched, ended.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use deepmarket_job::protocol::{self, EXIT_OUT_OF_MEMORY, MAX_FRAME_BYTES, Part, Reply, Request};
+use deepmarket_types::{FailureReason, Hash};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+/// How long building a model or taking over a shard or a state may take.
+const SETUP_WITHIN: Duration = Duration::from_secs(180);
+/// How long a round, an evaluation or an export may take.
+pub(crate) const ROUND_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// How long a trainer may take to end.
+const END_WITHIN: Duration = Duration::from_secs(3);
+/// How much of what a trainer prints is kept.
+const LAST_WORDS_BYTES: usize = 4096;
+/// Lines of it that an error shows.
+const LAST_WORDS_LINES: usize = 6;
+
+/// What a trainer may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrainerLimits {
+    /// Memory in MiB; `None`: what the machine has.
+    pub ram_mib: Option<u64>,
+}
+
+/// Why a trainer can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    /// The program can't be started.
+    #[error("the trainer {path} can't be started: {source}; build it, or set DEEPMARKET_TRAINER to its path")]
+    Start {
+        /// The program.
+        path: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// It said that it can't do what was asked.
+    #[error("{message}")]
+    Failed {
+        /// Why, as a receipt says it.
+        reason: FailureReason,
+        /// Why, in words.
+        message: String,
+    },
+    /// It ended.
+    #[error("the trainer ended ({how}){last_words}")]
+    Ended {
+        /// Why, as a receipt says it.
+        reason: FailureReason,
+        /// Its exit status in words.
+        how: String,
+        /// The last lines that it printed.
+        last_words: String,
+    },
+    /// It didn't answer in time.
+    #[error("the trainer took more than {} s for {asked} and was ended{last_words}", .after.as_secs())]
+    Silent {
+        /// What it was asked.
+        asked: &'static str,
+        /// The deadline.
+        after: Duration,
+        /// The last lines that it printed.
+        last_words: String,
+    },
+    /// It answered something else than what it was asked.
+    #[error("the trainer answered {asked} with {answer}: is it of another release?")]
+    Confused {
+        /// What it was asked.
+        asked: &'static str,
+        /// What it answered.
+        answer: &'static str,
+    },
+}
+
+impl TrainerError {
+    /// The stable code that logs and the CLI show.
+    pub fn code(&self) -> u16 {
+        match self {
+            TrainerError::Start { .. } => 6011,
+            TrainerError::Failed { .. } => 6012,
+            TrainerError::Ended { .. } => 6013,
+            TrainerError::Silent { .. } => 6014,
+            TrainerError::Confused { .. } => 6015,
+        }
+    }
+
+    /// What a lease's last receipt says of it.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            TrainerError::Failed { reason, .. } | TrainerError::Ended { reason, .. } => *reason,
+            _ => FailureReason::TrainerCrashed,
+        }
+    }
+}
+
+/// A trainer in a process of its own, spoken to over pipes. It is killed when this is dropped.
+///
+/// A request whose future was dropped half-way leaves the pipes out of step: drop the process then.
+#[derive(Debug)]
+pub struct TrainerProcess {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    last_words: Arc<Mutex<VecDeque<u8>>>,
+    listener: tokio::task::JoinHandle<()>,
+}
+
+/// What a round gave.
+pub(crate) struct Update {
+    pub values: Vec<f32>,
+    pub samples: u64,
+    pub loss_sum: f64,
+    pub cpu_ms: u64,
+    pub commitment: Hash,
+    pub peak_ram_mib: u64,
+}
+
+/// Sums over the samples of validation shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct EvaluationSums {
+    pub samples: u64,
+    pub correct: Option<u64>,
+    pub loss_sum: f64,
+}
+
+impl TrainerProcess {
+    /// Starts a trainer in a process group of its own (a Ctrl-C in the terminal is the agent's to handle) and with an empty
+    /// environment.
+    ///
+    /// Call it on a thread of the runtime that stays: the trainer asks the kernel to be killed when the thread that started
+    /// it ends.
+    pub fn spawn(path: &Path, limits: &TrainerLimits) -> Result<TrainerProcess, TrainerError> {
+        let mut command = Command::new(path);
+        if let Some(ram_mib) = limits.ram_mib {
+            command.arg("--ram-mib").arg(ram_mib.to_string());
+        }
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let start = |source| TrainerError::Start { path: path.display().to_string(), source };
+        let mut child = command.spawn().map_err(start)?;
+        let missing = || io::Error::other("the process has no pipes");
+        let stdin = child.stdin.take().ok_or_else(missing).map_err(start)?;
+        let stdout = child.stdout.take().ok_or_else(missing).map_err(start)?;
+        let stderr = child.stderr.take().ok_or_else(missing).map_err(start)?;
+        let last_words = Arc::new(Mutex::new(VecDeque::new()));
+        let listener = tokio::spawn(listen(stderr, last_words.clone()));
+        Ok(TrainerProcess { child, stdin, stdout, last_words, listener })
+    }
+
+    /// The process's id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Sends a request and waits for its reply. [`Reply::Failed`], the process's end and silence are errors.
+    pub async fn ask(&mut self, request: &Request, within: Duration) -> Result<Reply, TrainerError> {
+        match timeout(within, self.exchange(request)).await {
+            Ok(Ok(Reply::Failed { reason, message })) => Err(TrainerError::Failed { reason, message }),
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(self.find_out(error).await),
+            Err(_) => {
+                self.child.start_kill().ok();
+                let last_words = self.last_words();
+                Err(TrainerError::Silent { asked: name_of_request(request), after: within, last_words })
+            }
+        }
+    }
+
+    async fn exchange(&mut self, request: &Request) -> io::Result<Reply> {
+        let too_long = || io::Error::new(io::ErrorKind::InvalidData, format!("a frame is longer than {MAX_FRAME_BYTES} bytes"));
+        let body = deepmarket_types::encode(request);
+        let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME_BYTES).ok_or_else(too_long)?;
+        self.stdin.write_all(&length.to_le_bytes()).await?;
+        self.stdin.write_all(&body).await?;
+        self.stdin.flush().await?;
+        let length = self.stdout.read_u32_le().await? as usize;
+        if length > MAX_FRAME_BYTES {
+            return Err(too_long());
+        }
+        let mut body = Vec::with_capacity(length.min(1 << 20));
+        (&mut self.stdout).take(length as u64).read_to_end(&mut body).await?;
+        if body.len() < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        protocol::decode_body(&body)
+    }
+
+    /// After the pipes broke: how did the process end?
+    async fn find_out(&mut self, error: io::Error) -> TrainerError {
+        let status = timeout(END_WITHIN, self.child.wait()).await;
+        // What it printed last is still in the pipe.
+        timeout(END_WITHIN, &mut self.listener).await.ok();
+        let last_words = self.last_words();
+        let (reason, how) = match status {
+            Ok(Ok(status)) => verdict(status, &last_words),
+            // It lives, but doesn't speak our protocol any more.
+            _ => {
+                self.child.start_kill().ok();
+                (FailureReason::TrainerCrashed, error.to_string())
+            }
+        };
+        TrainerError::Ended { reason, how, last_words }
+    }
+
+    fn last_words(&self) -> String {
+        let bytes: Vec<u8> = self.last_words.lock().expect("nobody panics while printing").iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        match &lines[lines.len().saturating_sub(LAST_WORDS_LINES)..] {
+            [] => String::new(),
+            last => format!("; it printed: {}", last.join(" / ")),
+        }
+    }
+
+    /// Asks it to end, and kills it if it doesn't.
+    pub async fn stop(mut self) {
+        let asked = self.ask(&Request::Stop, END_WITHIN).await;
+        if asked.is_err() || timeout(END_WITHIN, self.child.wait()).await.is_err() {
+            self.child.kill().await.ok();
+        }
+    }
+
+    /// Builds the model; returns the hash of its initial parameters.
+    pub(crate) async fn start(&mut self, request: Request) -> Result<Hash, TrainerError> {
+        match self.ask(&request, SETUP_WITHIN).await? {
+            Reply::Started { parameters, .. } => Ok(parameters),
+            other => Err(confused("Start", &other)),
+        }
+    }
+
+    /// Gives a shard; returns the samples of its part so far.
+    pub(crate) async fn shard(&mut self, part: Part, bytes: Vec<u8>) -> Result<u64, TrainerError> {
+        match self.ask(&Request::Shard { part, bytes }, SETUP_WITHIN).await? {
+            Reply::Loaded { samples } => Ok(samples),
+            other => Err(confused("Shard", &other)),
+        }
+    }
+
+    /// Computes a round.
+    pub(crate) async fn round(&mut self, round: u64) -> Result<Update, TrainerError> {
+        match self.ask(&Request::Round { round }, ROUND_WITHIN).await? {
+            Reply::Update { values, samples, loss_sum, cpu_ms, commitment, peak_ram_mib } => {
+                let broken = TrainerError::Confused { asked: "Round", answer: "an update that isn't floats" };
+                let values = protocol::bytes_to_floats(&values).ok_or(broken)?;
+                Ok(Update { values, samples, loss_sum: f64::from_bits(loss_sum), cpu_ms, commitment, peak_ram_mib })
+            }
+            other => Err(confused("Round", &other)),
+        }
+    }
+
+    /// Takes over the average; returns the hash of the parameters after it.
+    pub(crate) async fn apply(&mut self, values: &[f32]) -> Result<Hash, TrainerError> {
+        match self.ask(&Request::Apply { values: protocol::floats_to_bytes(values) }, ROUND_WITHIN).await? {
+            Reply::Applied { parameters } => Ok(parameters),
+            other => Err(confused("Apply", &other)),
+        }
+    }
+
+    /// Evaluates the model on the validation shards that were given.
+    pub(crate) async fn evaluate(&mut self) -> Result<EvaluationSums, TrainerError> {
+        match self.ask(&Request::Evaluate, ROUND_WITHIN).await? {
+            Reply::Evaluated { samples, correct, loss_sum } => {
+                Ok(EvaluationSums { samples, correct, loss_sum: f64::from_bits(loss_sum) })
+            }
+            other => Err(confused("Evaluate", &other)),
+        }
+    }
+
+    /// Loads a model that an export wrote.
+    pub(crate) async fn load_model(&mut self, safetensors: Vec<u8>) -> Result<(), TrainerError> {
+        match self.ask(&Request::LoadModel { safetensors }, SETUP_WITHIN).await? {
+            Reply::Restored { .. } => Ok(()),
+            other => Err(confused("LoadModel", &other)),
+        }
+    }
+
+    /// The model as a safetensors file.
+    pub(crate) async fn export(&mut self) -> Result<Vec<u8>, TrainerError> {
+        match self.ask(&Request::Export, ROUND_WITHIN).await? {
+            Reply::Model { safetensors } => Ok(safetensors),
+            other => Err(confused("Export", &other)),
+        }
+    }
+}
+
+async fn listen(mut stderr: ChildStderr, last_words: Arc<Mutex<VecDeque<u8>>>) {
+    let mut buffer = [0; 1024];
+    while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
+        let mut words = last_words.lock().expect("nobody panics while printing");
+        words.extend(&buffer[..read]);
+        let excess = words.len().saturating_sub(LAST_WORDS_BYTES);
+        words.drain(..excess);
+    }
+}
+
+/// What an exit status means. Rust's allocator aborts after printing a line; a trainer that caught the failed allocation exits
+/// with a status of its own.
+fn verdict(status: ExitStatus, last_words: &str) -> (FailureReason, String) {
+    let out_of_memory = status.code() == Some(EXIT_OUT_OF_MEMORY) || last_words.contains("memory allocation of");
+    let reason = if out_of_memory { FailureReason::OutOfMemory } else { FailureReason::TrainerCrashed };
+    (reason, status.to_string())
+}
+
+fn confused(asked: &'static str, answer: &Reply) -> TrainerError {
+    TrainerError::Confused { asked, answer: name_of_reply(answer) }
+}
+
+fn name_of_request(request: &Request) -> &'static str {
+    match request {
+        Request::Start { .. } => "Start",
+        Request::Shard { .. } => "Shard",
+        Request::Round { .. } => "Round",
+        Request::Apply { .. } => "Apply",
+        Request::Evaluate => "Evaluate",
+        Request::Save => "Save",
+        Request::Restore { .. } => "Restore",
+        Request::Export => "Export",
+        Request::LoadModel { .. } => "LoadModel",
+        Request::Measure { .. } => "Measure",
+        Request::Stop => "Stop",
+    }
+}
+
+fn name_of_reply(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Started { .. } => "Started",
+        Reply::Loaded { .. } => "Loaded",
+        Reply::Update { .. } => "Update",
+        Reply::Applied { .. } => "Applied",
+        Reply::Evaluated { .. } => "Evaluated",
+        Reply::Saved { .. } => "Saved",
+        Reply::Restored { .. } => "Restored",
+        Reply::Model { .. } => "Model",
+        Reply::Measured { .. } => "Measured",
+        Reply::Failed { .. } => "Failed",
+        Reply::Bye => "Bye",
+    }
+}
+
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Update of {} values over {} samples", self.values.len(), self.samples)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+    use super::*;
+
+    /// A program that isn't a trainer: what it does is what can go wrong.
+    fn program(folder: &Path, script: &str) -> PathBuf {
+        let path = folder.join("trainer");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    async fn ask(script: &str, within: Duration) -> TrainerError {
+        let folder = tempfile::tempdir().unwrap();
+        let path = program(folder.path(), script);
+        // Another test's fork may hold the file open for writing for a moment ("text file busy").
+        let mut trainer = loop {
+            match TrainerProcess::spawn(&path, &TrainerLimits { ram_mib: Some(64) }) {
+                Err(TrainerError::Start { source, .. }) if source.kind() == io::ErrorKind::ExecutableFileBusy => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => break other.unwrap(),
+            }
+        };
+        trainer.ask(&Request::Evaluate, within).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_trainer_that_is_not_there_is_an_error_that_says_so() {
+        let error = TrainerProcess::spawn(Path::new("/nowhere/trainer"), &TrainerLimits::default()).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/trainer"), "{error}");
+        assert_eq!((error.code(), error.reason()), (6011, FailureReason::TrainerCrashed));
+    }
+
+    #[tokio::test]
+    async fn how_a_trainer_ended_is_told_with_its_last_words() {
+        let within = Duration::from_secs(20);
+        let crash = ask("head -c 5 > /dev/null; echo out of ideas >&2; exit 3", within).await;
+        assert_eq!(crash.reason(), FailureReason::TrainerCrashed);
+        assert!(crash.to_string().contains("out of ideas") && crash.to_string().contains('3'), "{crash}");
+        let killed = ask("kill -9 $$", within).await;
+        assert_eq!(killed.reason(), FailureReason::TrainerCrashed);
+        assert!(killed.to_string().contains("signal"), "{killed}");
+        assert_eq!(ask("exit 86", within).await.reason(), FailureReason::OutOfMemory);
+        let aborted = ask("echo memory allocation of 4096 bytes failed >&2; kill -6 $$", within).await;
+        assert_eq!(aborted.reason(), FailureReason::OutOfMemory);
+        // A frame of 4 GiB, and one that is no reply.
+        assert!(matches!(ask("printf '\\377\\377\\377\\377'; sleep 9", within).await, TrainerError::Ended { .. }));
+        assert!(matches!(ask("printf '\\001\\000\\000\\000\\310'; sleep 9", within).await, TrainerError::Ended { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_silent_trainer_is_ended_at_the_deadline() {
+        let error = ask("sleep 30", Duration::from_millis(300)).await;
+        assert!(matches!(error, TrainerError::Silent { asked: "Evaluate", .. }), "{error}");
+    }
+}
