@@ -8,7 +8,7 @@ use deepmarket_types::{Action, Hash, Height, MachineId, SecretKey, Transaction, 
 use super::{
     Client,
     error::ApiError,
-    transport::{ANSWER, Ask, is_unknown},
+    transport::{ANSWER, Ask},
 };
 use crate::{MAX_WAIT_MS, Status, TransactionStatus};
 
@@ -20,8 +20,10 @@ const VALID_BLOCKS: u64 = 1_000;
 const ONE_GATEWAY: Duration = Duration::from_secs(15);
 /// The pause after all gateways failed; doubles up to the second value.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Rejections that mean "another nonce": of the ledger (2004) and of the mempool (4004).
-const NONCE_CODES: [u16; 2] = [2004, 4004];
+/// Rejections that mean "another nonce": used, ahead (ledger), taken by a waiting one (mempool).
+const NONCE_CODES: [u16; 3] = [2003, 2004, 4003];
+/// How long the ledger's word "not yet" (an account that a gateway doesn't see yet) is taken for a gateway that lags.
+const LAG: Duration = Duration::from_secs(3);
 
 impl Client {
     /// Submits a transaction and waits until it is in a block, at most for `wait`. With a `wait` of zero it returns as soon
@@ -46,7 +48,7 @@ impl Client {
                         return settle(status);
                     }
                     Ok(_) => accepted = true,
-                    Err(error) if error.retryable() => last = Some(error),
+                    Err(error) if error.retryable() && !(is_ledgers(&error) && began.elapsed() > LAG) => last = Some(error),
                     // Given to several gateways, it may have been decided through another one meanwhile: then this
                     // one refuses it as used up, and the block's result is the truth.
                     Err(error) if posts > 1 => {
@@ -76,7 +78,7 @@ impl Client {
             let ask_now = ask.query("wait_ms", wait_ms).timeout(Some(ANSWER + left));
             let response = match transport.once(gateway, &ask_now).await {
                 // A gateway that took it and was then restarted: not a verdict on the transaction.
-                Err(ApiError::Status(body)) if is_unknown(&body) => {
+                Err(ApiError::Status(body)) if body.name == "unknown_transaction" => {
                     return Err(transport.unreachable(gateway, "it forgot the transaction".into()));
                 }
                 answer => answer?,
@@ -139,8 +141,14 @@ fn rejected(id: Hash, error: ApiError) -> ApiError {
     }
 }
 
+/// Is it the ledger's verdict (codes 2xxx)?
+fn is_ledgers(error: &ApiError) -> bool {
+    (2000..3000).contains(&error.code())
+}
+
 fn give_up(id: Hash, waited: Duration, accepted: bool, last: Option<ApiError>) -> ApiError {
     match last {
+        Some(error) if !accepted && error.code() < 5000 => rejected(id, error),
         Some(error) if !accepted => error,
         last => ApiError::Undecided { id, waited, last: last.map(|e| e.to_string()).unwrap_or_default() },
     }

@@ -1,0 +1,168 @@
+//! From the ledger's state to the shapes of the REST interface. Pure.
+
+use deepmarket_api::{
+    AccountView, Assignment, JobView, LeaseView, LedgerView, MachineView, PricesView, Quote, RankView, SlotQuote,
+};
+use deepmarket_job::JobSpec;
+use deepmarket_ledger::{Account, Job, Lease, Ledger, Machine};
+use deepmarket_types::{MachineId, PublicKey, SlotPrices};
+
+/// The most jobs in an account's view.
+const ACCOUNT_JOBS: usize = 100;
+/// The names of a day's four slots, as job specs write them.
+const SLOT_NAMES: [&str; 4] = ["00-06", "06-12", "12-18", "18-24"];
+
+pub(crate) fn account(ledger: &Ledger, account: &Account) -> AccountView {
+    AccountView {
+        id: account.id,
+        key: account.key,
+        nonce: account.nonce,
+        granted: account.granted,
+        earned: account.earned,
+        escrow: ledger.escrow_of(account.id),
+        jobs: ledger.jobs_of(account.id).rev().take(ACCOUNT_JOBS).map(|job| job.id).collect(),
+        machines: ledger.machines_of(account.id).map(|machine| machine.id).collect(),
+    }
+}
+
+pub(crate) fn machine(machine: &Machine) -> MachineView {
+    MachineView {
+        id: machine.id,
+        owner: machine.owner,
+        key: machine.key,
+        nonce: machine.nonce,
+        config: machine.config.clone(),
+        offer: machine.offer,
+        state: machine.state,
+        reason: machine.reason().to_owned(),
+        leases: machine.leases.iter().copied().collect(),
+        earned: machine.earned,
+    }
+}
+
+fn lease(lease: &Lease) -> LeaseView {
+    LeaseView {
+        id: lease.id,
+        job: lease.job,
+        rank: lease.rank,
+        machine: lease.machine,
+        owner: lease.owner,
+        state: lease.state,
+        started: lease.started,
+        sequence: lease.sequence,
+        rounds: lease.rounds,
+        samples: lease.samples,
+        cpu_ms: lease.cpu_ms,
+        paid: lease.paid,
+        paid_ms: lease.paid_ms,
+        parameters: lease.parameters,
+    }
+}
+
+pub(crate) fn job(ledger: &Ledger, job: &Job) -> JobView {
+    JobView {
+        id: job.id,
+        owner: job.owner,
+        name: job.name.clone(),
+        state: job.state,
+        status: job.state.to_string(),
+        spec: spec_text(ledger, job),
+        submitted: job.submitted,
+        started: job.started,
+        ended: job.ended,
+        budget: job.budget,
+        escrow: job.escrow(),
+        paid: job.paid,
+        leases: ledger.job_leases(job.id).map(lease).collect(),
+        result: job.result(),
+    }
+}
+
+/// The spec as TOML. The ledger let no other in; one of a later release is shown as a comment.
+fn spec_text(ledger: &Ledger, job: &Job) -> String {
+    match JobSpec::from_bytes(ledger.spec(job.id).unwrap_or_default()) {
+        Ok(spec) => spec.to_toml(),
+        Err(error) => format!("# this release can't show the spec: {error}\n"),
+    }
+}
+
+/// The active leases of a machine with all that a worker needs to serve them.
+pub(crate) fn assignments(ledger: &Ledger, machine: MachineId) -> Vec<Assignment> {
+    let assignment = |lease: &Lease| {
+        let job = ledger.job(lease.job)?;
+        let rank = |other: &Lease| {
+            let machine = ledger.machine(other.machine)?;
+            Some(RankView {
+                rank: other.rank,
+                lease: other.id,
+                machine: other.machine,
+                key: machine.key,
+                addresses: machine.addresses.clone(),
+            })
+        };
+        Some(Assignment {
+            lease: lease.id,
+            job: lease.job,
+            rank: lease.rank,
+            sequence: lease.sequence,
+            spec: hex::encode(ledger.spec(lease.job)?),
+            seed: job.seed?,
+            resources: lease.resources,
+            ranks: ledger.job_leases(lease.job).filter_map(rank).collect(),
+        })
+    };
+    ledger.machine_leases(machine).filter_map(assignment).collect()
+}
+
+pub(crate) fn quote(quote: deepmarket_ledger::Quote) -> Quote {
+    let slot = |slot: deepmarket_ledger::SlotQuote| SlotQuote {
+        slot: slot.slot,
+        prices: slot.prices,
+        cost_per_hour: slot.cost_per_hour,
+        expected_cost: slot.expected_cost,
+    };
+    Quote {
+        workers: quote.workers,
+        machines: quote.machines,
+        enough: quote.enough,
+        expected_start: quote.expected_start,
+        expected_ms: quote.expected_ms,
+        expected_cost: quote.expected_cost,
+        budget: quote.budget,
+        current_slot: quote.current_slot,
+        slots: quote.slots.into_iter().map(slot).collect(),
+        parameters: quote.parameters,
+        ram_mib: quote.ram_mib,
+    }
+}
+
+/// Today's prices; before the first block the floor, which is what the ledger then reckons with.
+pub(crate) fn prices(ledger: &Ledger) -> PricesView {
+    let clock = ledger.params().slots;
+    let (day, slot) = clock.slot_at(ledger.time());
+    let floor = || SlotPrices { day, slots: [ledger.params().price_floor; 4] };
+    PricesView {
+        prices: ledger.prices().copied().unwrap_or_else(floor),
+        current_slot: slot as u8,
+        slot_names: SLOT_NAMES.map(str::to_owned).into(),
+        slot_ends: clock.slot_end(ledger.time()),
+    }
+}
+
+pub(crate) fn totals(ledger: &Ledger) -> LedgerView {
+    let totals = ledger.totals();
+    LedgerView {
+        height: ledger.height(),
+        minted: totals.minted,
+        purses: totals.purses,
+        escrow: totals.escrow,
+        held: totals.held,
+        treasury: totals.treasury,
+        conserved: totals.conserved(),
+    }
+}
+
+/// Does the chain know this key, as an account's or as a machine's?
+pub(crate) fn knows_key(ledger: &Ledger, key: &PublicKey) -> bool {
+    ledger.account_of_key(key).is_some() || ledger.machine_of_key(key).is_some()
+}
