@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use deepmarket_types::{
-    Action, Block, Hash, Header, MAX_BLOCK_BYTES, SecretKey, TimeMs, Transaction, VerifiedTransaction,
+    Action, Block, Header, MAX_BLOCK_BYTES, SecretKey, TimeMs, Transaction, VerifiedTransaction,
 };
 
 use crate::{
@@ -54,7 +54,3 @@ pub fn tampered(candidate: Candidate, tamper: &Tamper, key: &SecretKey) -> Candi
     }
     Candidate::new(block, transactions)
 }
-
-/// The root that stands for the state before the first block of an empty ledger, for tests.
-#[cfg(test)]
-pub const NO_ROOT: Hash = Hash([0; 32]);

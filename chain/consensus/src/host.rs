@@ -356,7 +356,9 @@ impl Host {
         if self.candidates.len() >= MAX_CANDIDATES {
             // The earliest block; it stays on disk.
             let earliest = self.candidates.values().min_by_key(|c| c.block().header.time).map(Candidate::hash);
-            earliest.map(|hash| self.candidates.remove(&hash));
+            if let Some(hash) = earliest {
+                self.candidates.remove(&hash);
+            }
         }
         self.candidates.insert(candidate.hash(), candidate);
     }

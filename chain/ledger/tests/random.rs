@@ -339,7 +339,7 @@ fn live(seed: u64, seen: &mut Seen) {
         operations += block.len() as u64;
         seen.blocks += 1;
         codes.into_iter().for_each(|code| *seen.codes.entry(code).or_default() += 1);
-        if seen.blocks % 64 == 0 {
+        if seen.blocks.is_multiple_of(64) {
             market.ledger.check_invariants().expect("an invariant is broken");
         }
     }

@@ -84,14 +84,15 @@ pub fn update(store: &Store, version: u64, root: Hash, writes: &Writes) -> Resul
     }
     let nodes = Nodes(store);
     let entries = writes.iter().map(|(key, value)| (key_hash(key), value.clone()));
-    let (root, batch) = JellyfishMerkleTree::<_, Blake3>::new(&nodes)
+    let (new_root, batch) = JellyfishMerkleTree::<_, Blake3>::new(&nodes)
         .put_value_set(entries, version)
         .map_err(|e| StoreError::Corrupt(format!("the state tree: {e:#}")))?;
-    // Where only absent entries were removed the tree makes no new root node: the next update then follows on the old one.
-    if version > 0 && batch.node_batch.get_node(&NodeKey::new_empty_path(version)).is_none() {
+    // Where nothing changed (only absent entries were removed) the tree may make no new root node: the next update then
+    // follows on the old one.
+    if version > 0 && new_root.0 == root.0 {
         return Ok(unchanged);
     }
-    Ok(Update { root: Hash(root.0), next_version: version + 1, batch })
+    Ok(Update { root: Hash(new_root.0), next_version: version + 1, batch })
 }
 
 /// Writes the new nodes and removes those that the new version no longer reaches. Plain deletes: range tombstones per block

@@ -1,1 +1,44 @@
-//! Placeholder.
+//! Computes training rounds: the only crate that knows burn.
+//!
+//! ```text
+//! stdin ──Request──▶ serve ──▶ Trainer ──▶ Network (burn: forward, backward)
+//! stdout ◀──Reply──            │  ├──▶ Samples    (shards, kept as bytes, turned into floats per batch)
+//!                              │  └──▶ Optimizer  (flat vectors)
+//!                              └──▶ model file (safetensors with PyTorch's names)
+//! ```
+//!
+//! One round is a pure function of (spec, job seed, rank, round, parameters, optimizer state, shards): the same inputs give
+//! the same bytes in every process of a determinism class, so that a round can be computed again and compared by hash
+//! (DESIGN sections 6 and 7). What burn would keep to itself is therefore kept here, in flat vectors on the host: initial
+//! parameters, dropout masks, batch-norm statistics and optimizer moments come from seeded generators and plain loops; burn
+//! computes a batch's outputs and gradients.
+//!
+//! The binary `deepmarket-trainer` serves this over pipes with one thread. It opens no socket and no file, and dies with its
+//! parent. It never decides anything about a job: what to compute, and what to do with it, the worker says.
+
+mod batch;
+mod failure;
+mod initial;
+mod measure;
+mod model_file;
+mod network;
+mod optimizer;
+mod samples;
+mod sandbox;
+mod serve;
+#[cfg(test)]
+mod testing;
+mod trainer;
+
+pub use failure::Failure;
+pub use measure::{bench, measure};
+pub use sandbox::{SandboxError, confine, cpu_ms, limit_ram_mib, peak_ram_mib};
+pub use serve::serve;
+pub use trainer::{Evaluation, Trainer, Update};
+
+/// Names the determinism class of this build: trainer version, instruction set, threads. Hashes of rounds are comparable
+/// inside one class only.
+pub fn determinism_class() -> String {
+    let class = format!("deepmarket-trainer {} burn-flex 0.22.1 {} 1 thread", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    class.chars().take(deepmarket_types::MachineConfig::TEXT_LIMIT).collect()
+}

@@ -40,7 +40,7 @@ impl WorkerError {
             WorkerError::Trainer(error) => error.code(),
             WorkerError::Net(error) => error.code(),
             WorkerError::Api(error) => error.code(),
-            WorkerError::Data(_) => 6002,
+            WorkerError::Data(error) => error.code(),
         }
     }
 

@@ -24,8 +24,6 @@ use crate::{
 pub const VALIDATORS: usize = 4;
 /// How long the parts may take to come up on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// The parameters of a local market.
-const LOCAL_GENESIS: &str = include_str!("../../../genesis/networks/local.toml");
 
 /// `market.json`: how other commands find a running local market.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -207,18 +205,18 @@ fn prepare(folder: &Path, genesis: Option<&Path>) -> Outcome<Genesis> {
         let text = fs::read_to_string(&path).map_err(io(path.display()))?;
         return parse(&text, path.display().to_string());
     }
-    let mut document = match genesis {
+    let document = match genesis {
         Some(path) => parse(&fs::read_to_string(path).map_err(io(path.display()))?, path.display().to_string())?,
-        None => parse(LOCAL_GENESIS, "genesis/networks/local.toml".into())?,
+        None => parse(deepmarket_genesis::LOCAL, "the built-in local market".into())?,
     };
-    document.time = validator::now();
+    let mut validators = Vec::new();
     for index in 0..VALIDATORS {
         let dir = validator_folder(folder, index);
-        let entry = validator::init(&dir, &format!("local-{index}"), "127.0.0.1", validator::Ports::default())?;
-        document.registrars.push(entry.key);
-        document.validators.push(entry);
+        validators.push(validator::init(&dir, &format!("local-{index}"), "127.0.0.1", validator::Ports::default())?);
     }
-    document.check().map_err(Failure::user)?;
+    // Each local validator is a registrar too.
+    let registrars = validators.iter().map(|v| v.key).collect();
+    let document = document.complete(validator::now(), validators, registrars).map_err(Failure::user)?;
     let text = document.to_toml();
     for index in 0..VALIDATORS {
         write_whole(&validator_folder(folder, index).join("genesis.toml"), text.as_bytes())?;

@@ -57,11 +57,11 @@ pub async fn manifest(client: &Client, spec: &JobSpec) -> Outcome<DatasetManifes
 /// Asks the market what the job would cost.
 pub async fn quote(client: &Client, spec: &JobSpec) -> Outcome<Quote> {
     let manifest = manifest(client, spec).await?;
-    let samples = |name: &str| manifest.split(name).map_or(0, |split| split.samples);
+    let samples = |name: &str| manifest.split(name).map(|split| split.samples).map_err(|e| Failure::user(&e).code(e.code()));
     let request = QuoteRequest {
         spec: hex::encode(spec.to_bytes()),
-        train_samples: samples(&spec.data.train),
-        validate_samples: samples(&spec.data.validate),
+        train_samples: samples(&spec.data.train)?,
+        validate_samples: samples(&spec.data.validate)?,
     };
     Ok(client.quote(&request).await?)
 }

@@ -64,9 +64,7 @@ pub async fn fetch(client: &Client, view: &JobView, out: &Path) -> Outcome<Fetch
 /// Computes a model's accuracy and loss on the job's validation split, in a trainer on this machine.
 pub async fn evaluate(client: &Client, spec: &JobSpec, model: Vec<u8>) -> Outcome<Evaluation> {
     let manifest = job::manifest(client, spec).await?;
-    let split = manifest
-        .split(&spec.data.validate)
-        .ok_or_else(|| Failure::user(format!("the dataset has no split '{}'", spec.data.validate)))?;
+    let split = manifest.split(&spec.data.validate).map_err(|e| Failure::user(&e).code(e.code()))?;
     let mut shards = Vec::new();
     for shard in &split.shards {
         shards.push(client.get_blob(shard.hash, &|_| {}).await?.to_vec());

@@ -1,0 +1,260 @@
+//! Agents against a stand-in market, in one process.
+//!
+//! Real: the agents, their network, receipts, signatures, pipes and child processes. Stand-ins: the gateway (so that a test
+//! can make it lag, die or end a lease at the moment it wants, without four validators) and the trainer (so that a test can
+//! make it crash, and needs neither burn nor minutes). The whole thing with real parts is tested in `tests/`.
+//!
+//! This is a test without the usual harness: the program starts itself again as the stand-in trainer.
+
+mod gateway;
+mod trainer;
+
+use std::{
+    fs,
+    future::Future,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use deepmarket_api::{Client, ProgressKind};
+use deepmarket_types::{FailureReason, LeaseOutcome, LeaseState, SecretKey};
+use deepmarket_worker::{WorkerConfig, run};
+use gateway::{Gateway, chain};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+type Scenario = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().map(String::as_str) == Some("stand-in-trainer") {
+        return trainer::serve(Path::new(&arguments[1]));
+    }
+    let scenarios: &[Scenario] = &[
+        ("three_agents_train_report_and_agree_while_the_gateway_goes_away", || Box::pin(finishes("steady", true))),
+        ("a_gateway_that_lags_behind_stops_nothing", || Box::pin(lags())),
+        ("a_crash_of_one_trainer_is_told_by_its_own_rank", || Box::pin(fails("crash", FailureReason::TrainerCrashed, 1))),
+        ("a_trainer_out_of_memory_is_told_as_that", || Box::pin(fails("oom", FailureReason::OutOfMemory, 1))),
+        ("different_parameters_end_the_job", || Box::pin(fails("disagree", FailureReason::Disagreement, 3))),
+        ("a_job_that_was_cancelled_ends_its_trainers_promptly", || Box::pin(cancelled())),
+        ("an_owner_who_comes_back_gets_the_machine_and_the_chain_is_told", || Box::pin(owner_returns())),
+        ("an_agent_that_was_restarted_gives_its_lease_back", || Box::pin(restarted())),
+        ("data_that_nobody_has_fails_the_lease_with_that_reason", || Box::pin(no_data())),
+    ];
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    if arguments.iter().any(|argument| argument == "--list") {
+        return scenarios.iter().for_each(|(name, _)| println!("{name}: test"));
+    }
+    for (name, scenario) in scenarios.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str()))) {
+        let began = Instant::now();
+        print!("test {name} ... ");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), scenario()).await.expect("in time") });
+        println!("ok ({:.1} s)", began.elapsed().as_secs_f32());
+    }
+}
+
+/// A market of three machines.
+struct Market {
+    gateway: Gateway,
+    agents: Vec<Agent>,
+    folder: TempDir,
+}
+
+struct Agent {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), deepmarket_worker::WorkerError>>,
+}
+
+fn machine_key(number: u8) -> SecretKey {
+    SecretKey::from_seed([100 + number; 32])
+}
+
+impl Market {
+    async fn start() -> Market {
+        let folder = tempfile::tempdir().unwrap();
+        let keys: Vec<SecretKey> = (0..3).map(machine_key).collect();
+        let gateway = Gateway::start(&keys, &folder.path().join("gateway")).await;
+        let mut market = Market { gateway, agents: Vec::new(), folder };
+        for number in 0..3 {
+            let agent = market.agent(number);
+            market.agents.push(agent);
+        }
+        market.until("all machines told their addresses", |market| market.gateway.state().addresses.len() == 3).await;
+        market
+    }
+
+    fn agent(&self, number: u8) -> Agent {
+        let home = self.folder.path().join(format!("machine-{number}"));
+        fs::create_dir_all(&home).unwrap();
+        let config = WorkerConfig {
+            trainer: trainer_program(&home),
+            home,
+            chain: chain(),
+            key: machine_key(number),
+            client: Client::new(vec![self.gateway.url.clone()]).unwrap(),
+            listen: vec![],
+        };
+        let stop = CancellationToken::new();
+        Agent { task: tokio::spawn(run(config, stop.clone())), stop }
+    }
+
+    /// Waits for a condition, at most a minute.
+    async fn until(&self, what: &str, holds: impl Fn(&Market) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "never came: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn trainers(&self) -> Vec<u32> {
+        let pids = (0..3).filter_map(|n| fs::read_to_string(self.folder.path().join(format!("machine-{n}/pid"))).ok());
+        pids.filter_map(|pid| pid.trim().parse().ok()).filter(|pid| is_alive(*pid)).collect()
+    }
+
+    async fn end(self) {
+        for agent in &self.agents {
+            agent.stop.cancel();
+        }
+        for agent in self.agents {
+            tokio::time::timeout(Duration::from_secs(20), agent.task).await.unwrap().unwrap().unwrap();
+        }
+    }
+}
+
+/// A zombie is not alive: it runs no more.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+}
+
+/// A script that starts this very program as the stand-in trainer.
+fn trainer_program(home: &Path) -> PathBuf {
+    let path = home.join("trainer");
+    let this = std::env::current_exe().unwrap();
+    fs::write(&path, format!("#!/bin/sh\nexec '{}' stand-in-trainer '{}' \"$@\"\n", this.display(), home.display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+async fn finishes(name: &str, outage: bool) {
+    let market = Market::start().await;
+    market.gateway.submit_job(name);
+    if outage {
+        market.until("a receipt of each rank", |m| m.gateway.state().receipts_of_each_rank(1)).await;
+        market.gateway.state().down = true;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        market.gateway.state().down = false;
+    }
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    // The last progress may still be on its way.
+    market.until("three farewells", |m| m.gateway.state().progress_of(|k| matches!(k, ProgressKind::Done { .. })) == 3).await;
+    {
+        let state = market.gateway.state();
+        assert!(state.leases.iter().all(|lease| lease.state == LeaseState::Finished), "{:?}", state.leases);
+        let finals: Vec<_> = state.receipts.iter().filter(|r| r.outcome != LeaseOutcome::Running).collect();
+        assert_eq!(finals.len(), 3);
+        assert!(finals.iter().all(|r| r.outcome == finals[0].outcome && r.parameters == finals[0].parameters));
+        let LeaseOutcome::Finished(model) = finals[0].outcome else { panic!("{:?}", finals[0].outcome) };
+        assert!(state.blobs.contains_key(&model), "the model is stored");
+        assert!(finals.iter().all(|r| r.rounds == trainer::ROUNDS && r.samples > 0 && r.cpu_ms > 0));
+        // Each rank's own salt: no two roots are equal, though the stand-in's rounds are.
+        assert!(finals[0].commitments != finals[1].commitments && finals[1].commitments != finals[2].commitments);
+        for rank in 0..3 {
+            let of_rank: Vec<_> = state.receipts.iter().filter(|r| r.rank == rank).collect();
+            assert!(of_rank.windows(2).all(|pair| pair[0].sequence < pair[1].sequence && pair[0].rounds <= pair[1].rounds));
+        }
+        let epochs: Vec<_> = state
+            .progress
+            .iter()
+            .filter_map(|p| match p.kind {
+                ProgressKind::Epoch { epoch, epochs: 3, correct, samples, .. } => Some((p.rank, epoch, correct, samples)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(epochs, [0, 1, 2].map(|epoch| (0, epoch, Some(20), 40)), "rank 0 tells of the whole split");
+    }
+    assert!(market.trainers().is_empty());
+    market.end().await;
+}
+
+async fn lags() {
+    let market = Market::start().await;
+    market.gateway.submit_job("slow");
+    market.until("training began", |m| m.gateway.state().receipts_of_each_rank(1)).await;
+    market.gateway.state().lags = true;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(market.trainers().len(), 3, "a gateway that knows nothing is no reason to stop");
+    market.gateway.state().lags = false;
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    assert!(market.gateway.state().leases.iter().all(|lease| lease.state == LeaseState::Finished));
+    market.end().await;
+}
+
+/// `tellers`: how many ranks may tell. A rank that only lost another one leaves it to that one.
+async fn fails(name: &str, reason: FailureReason, tellers: usize) {
+    let market = Market::start().await;
+    market.gateway.submit_job(name);
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    let failures: Vec<_> = market.gateway.state().receipts.iter().map(|r| r.outcome).collect();
+    let failures: Vec<_> = failures.into_iter().filter(|outcome| *outcome != LeaseOutcome::Running).collect();
+    assert!((1..=tellers).contains(&failures.len()), "{failures:?}");
+    assert!(failures.iter().all(|outcome| *outcome == LeaseOutcome::Failed(reason)), "{failures:?}");
+    market.end().await;
+}
+
+async fn cancelled() {
+    let market = Market::start().await;
+    market.gateway.submit_job("slow");
+    market.until("training began", |m| m.gateway.state().receipts_of_each_rank(1) && m.trainers().len() == 3).await;
+    market.gateway.state().close();
+    let began = Instant::now();
+    market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    market.end().await;
+}
+
+async fn owner_returns() {
+    let mut market = Market::start().await;
+    market.gateway.submit_job("slow");
+    market.until("training began", |m| m.gateway.state().receipts_of_each_rank(1)).await;
+    let agent = market.agents.remove(1);
+    agent.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(10), agent.task).await.unwrap().unwrap().unwrap();
+    let told = market.gateway.state().receipts.iter().any(|r| r.outcome == LeaseOutcome::Failed(FailureReason::OwnerReturned));
+    assert!(told, "before the agent ended");
+    market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    market.end().await;
+}
+
+async fn restarted() {
+    let mut market = Market::start().await;
+    market.gateway.submit_job("slow");
+    market.until("training began", |m| m.gateway.state().receipts_of_each_rank(2)).await;
+    // Killed without a word: its tasks are dropped where they are.
+    let agent = market.agents.remove(0);
+    agent.task.abort();
+    let lost = market.gateway.state().receipts.iter().filter(|r| r.rank == 0).map(|r| r.sequence).max().unwrap();
+    market.agents.insert(0, market.agent(0));
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    let last = *market.gateway.state().receipts.last().unwrap();
+    assert_eq!((last.rank, last.outcome), (0, LeaseOutcome::Failed(FailureReason::TrainerCrashed)));
+    assert!(last.sequence > lost, "no number is used twice");
+    market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    market.end().await;
+}
+
+async fn no_data() {
+    let market = Market::start().await;
+    market.gateway.lose_data();
+    market.gateway.submit_job("steady");
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    let outcome = market.gateway.state().receipts.last().unwrap().outcome;
+    assert_eq!(outcome, LeaseOutcome::Failed(FailureReason::DataUnavailable));
+    market.end().await;
+}
