@@ -115,7 +115,8 @@ impl Market {
 
     /// `market.json`.
     pub fn file(&self) -> Value {
-        let text = std::fs::read_to_string(self.home.path().join("market/market.json")).expect("a market that is up has the file");
+        let text =
+            std::fs::read_to_string(self.home.path().join("market/market.json")).expect("a market that is up has the file");
         serde_json::from_str(&text).expect("market.json is JSON")
     }
 
@@ -207,7 +208,10 @@ impl Market {
 
 /// A blocking `GET` of JSON over plain HTTP.
 fn http_get(url: &str) -> Option<Value> {
-    use std::{io::{Read as _, Write as _}, net::TcpStream};
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+    };
     let rest = url.strip_prefix("http://")?;
     let (host, path) = rest.split_once('/')?;
     let mut stream = TcpStream::connect(host).ok()?;

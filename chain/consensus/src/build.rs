@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
-use deepmarket_types::{
-    Action, Block, Header, MAX_BLOCK_BYTES, SecretKey, TimeMs, Transaction, VerifiedTransaction,
-};
+use deepmarket_types::{Action, Block, Header, MAX_BLOCK_BYTES, SecretKey, TimeMs, Transaction, VerifiedTransaction};
 
 use crate::{
     candidate::Candidate,

@@ -27,11 +27,7 @@ pub struct CommittedBlock {
 ///
 /// # Panics
 /// Where the ledger's invariants break: see `Ledger::apply`.
-pub fn commit(
-    shared: &Shared,
-    candidate: Candidate,
-    certificate: Certificate,
-) -> Result<Arc<CommittedBlock>, ConsensusError> {
+pub fn commit(shared: &Shared, candidate: Candidate, certificate: Certificate) -> Result<Arc<CommittedBlock>, ConsensusError> {
     let mut ledger = shared.ledger.write().expect("a ledger whose invariants broke is never written again");
     let hash = candidate.hash();
     let applied = ledger.apply(&candidate.block().header, candidate.transactions());

@@ -87,10 +87,9 @@ impl SubmitError {
         match self {
             SubmitError::Form(_) | SubmitError::NonceTaken { .. } => false,
             SubmitError::Ledger(rejection) => rejection.is_retryable(),
-            SubmitError::Full { .. }
-            | SubmitError::SignerFull { .. }
-            | SubmitError::Unavailable(_)
-            | SubmitError::Stopping => true,
+            SubmitError::Full { .. } | SubmitError::SignerFull { .. } | SubmitError::Unavailable(_) | SubmitError::Stopping => {
+                true
+            }
         }
     }
 }
@@ -130,7 +129,9 @@ pub enum ConsensusError {
         hash: Hash,
     },
     /// A block was decided that this node finds wrong: too many validators are faulty, or this one is.
-    #[error("block {hash} of height {height} was decided, but is wrong: {reason}; compare this node's release and state with others'")]
+    #[error(
+        "block {hash} of height {height} was decided, but is wrong: {reason}; compare this node's release and state with others'"
+    )]
     DecidedInvalid {
         /// The height.
         height: Height,

@@ -109,9 +109,7 @@ impl Mempool {
         if waiting.by_id.contains_key(&id) {
             return Ok(false);
         }
-        if waiting.by_place.len() >= self.limits.transactions
-            || waiting.bytes + transaction.byte_len() > self.limits.bytes
-        {
+        if waiting.by_place.len() >= self.limits.transactions || waiting.bytes + transaction.byte_len() > self.limits.bytes {
             return Err(SubmitError::Full { waiting: waiting.by_place.len(), bytes: waiting.bytes });
         }
         let of_signer = waiting.per_signer.get(&signer).copied().unwrap_or(0);

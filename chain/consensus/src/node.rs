@@ -13,9 +13,7 @@ use deepmarket_types::{Hash, Height, SecretKey, TimeMs};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{error, info};
 
-use crate::{
-    CommittedBlock, ConsensusError, MempoolLimits, SubmitError, Tamper, host::Host, mempool::Mempool, shared::Shared,
-};
+use crate::{CommittedBlock, ConsensusError, MempoolLimits, SubmitError, Tamper, host::Host, mempool::Mempool, shared::Shared};
 
 /// What a validator needs to run.
 #[derive(Clone, Debug)]

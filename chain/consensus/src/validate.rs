@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use deepmarket_ledger::{BlockError, Ledger};
-use deepmarket_types::{
-    Block, FormError, Hash, Header, MAX_BLOCK_BYTES, TimeMs, Transaction, VerifiedTransaction, decode,
-};
+use deepmarket_types::{Block, FormError, Hash, Header, MAX_BLOCK_BYTES, TimeMs, Transaction, VerifiedTransaction, decode};
 
 pub use crate::candidate::Candidate;
 
@@ -81,10 +79,7 @@ pub fn validate(
     check_header(&block.header, parent)?;
     let verify = |(index, transaction): (usize, &Transaction)| match known(&transaction.id()) {
         Some(verified) => Ok((*verified).clone()),
-        None => transaction
-            .clone()
-            .verify(&block.header.chain)
-            .map_err(|error| InvalidBlock::Transaction { index, error }),
+        None => transaction.clone().verify(&block.header.chain).map_err(|error| InvalidBlock::Transaction { index, error }),
     };
     let transactions = block.transactions.iter().enumerate().map(verify).collect::<Result<Vec<_>, _>>()?;
     parent.ledger.check_block(&block.header, &transactions)?;

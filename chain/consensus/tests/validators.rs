@@ -75,8 +75,7 @@ fn four_validators_decide_the_same_and_hold_the_same_state() {
             drop(blocks.try_recv());
             let height = market.height();
             market.agree(height).await;
-            let states: Vec<Hash> =
-                market.running().map(|node| state_of(&node.ledger().read().unwrap())).collect();
+            let states: Vec<Hash> = market.running().map(|node| state_of(&node.ledger().read().unwrap())).collect();
             assert!(states.windows(2).all(|pair| pair[0] == pair[1]));
             assert!(market.node(3).ledger().read().unwrap().totals().conserved());
             market.stop_all().await;

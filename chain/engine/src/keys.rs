@@ -37,11 +37,7 @@ impl Signer<Market> for VoteSigner {
         Ok(SignedMessage::new(proposal, signature))
     }
 
-    async fn sign_vote_extension(
-        &self,
-        _: VoteExtensionScope<Market>,
-        (): (),
-    ) -> Result<SignedMessage<Market, ()>, Error> {
+    async fn sign_vote_extension(&self, _: VoteExtensionScope<Market>, (): ()) -> Result<SignedMessage<Market, ()>, Error> {
         Err(Error::from_source("vote extensions are not used on this chain"))
     }
 
@@ -60,12 +56,7 @@ fn verdict(key: &PublicKey, domain: Domain, chain: &ChainId, bytes: &[u8], signa
 
 #[async_trait]
 impl Verifier<Market> for VoteVerifier {
-    async fn verify_signed_vote(
-        &self,
-        vote: &Vote,
-        signature: &Signature,
-        key: &PublicKey,
-    ) -> Result<VerificationResult, Error> {
+    async fn verify_signed_vote(&self, vote: &Vote, signature: &Signature, key: &PublicKey) -> Result<VerificationResult, Error> {
         Ok(verdict(key, Domain::Vote, &self.chain, &vote_bytes(vote), signature))
     }
 

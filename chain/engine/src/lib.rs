@@ -70,6 +70,6 @@ pub mod host {
     pub use malachite_app::app::streaming::{StreamContent, StreamId};
     pub use malachite_app::app::types::PeerId;
     pub use malachite_core_types::{
-        Height as EngineHeight, Proposal as EngineProposal, Round, Validity, VoteExtensions, Vote as EngineVote,
+        Height as EngineHeight, Proposal as EngineProposal, Round, Validity, Vote as EngineVote, VoteExtensions,
     };
 }

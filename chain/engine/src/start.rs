@@ -134,8 +134,7 @@ fn config(given: &EngineConfig) -> Result<Config, EngineError> {
         discovery: DiscoveryConfig { enabled: false, max_connections_per_ip: 512, ..DiscoveryConfig::default() },
         ..P2pConfig::default()
     };
-    let consensus =
-        ConsensusConfig { p2p, value_payload: ValuePayload::ProposalAndParts, ..ConsensusConfig::default() };
+    let consensus = ConsensusConfig { p2p, value_payload: ValuePayload::ProposalAndParts, ..ConsensusConfig::default() };
     let value_sync = ValueSyncConfig {
         // How soon a validator that came back learns what it missed.
         status_update_interval: Duration::from_secs(1),

@@ -113,7 +113,7 @@ fn every_engine_message_survives_its_bytes_and_refuses_others() {
     round_trips(Response::ValueResponse(ValueResponse::new(BlockHeight(7), values)));
     round_trips(Request::<Market>::ValueRequest(ValueRequest::new(BlockHeight(1)..=BlockHeight(5))));
     round_trips(Status::<Market> {
-        peer_id: PeerId::random(),
+        peer_id: PeerId::from_bytes(&[&[0, 0x24, 8, 1, 0x12, 0x20], &key(1).public().0[..]].concat()).unwrap(),
         tip_height: BlockHeight(9),
         history_min_height: BlockHeight(1),
     });

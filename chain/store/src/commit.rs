@@ -58,11 +58,8 @@ impl Store {
             state_root: update.root,
         };
         batch.put_cf(blocks, keys::block(height), encode(&body));
-        let certificate = Certificate {
-            round: decided.round,
-            signers: decided.signers.clone(),
-            bytes: decided.certificate.clone(),
-        };
+        let certificate =
+            Certificate { round: decided.round, signers: decided.signers.clone(), bytes: decided.certificate.clone() };
         batch.put_cf(blocks, keys::certificate(height), encode(&certificate));
 
         let index = self.column(column::INDEX);
@@ -96,11 +93,7 @@ impl Store {
     }
 
     /// Replaces the certificate of a stored block by a fuller one.
-    pub fn put_certificate(
-        &self,
-        height: deepmarket_types::Height,
-        certificate: &Certificate,
-    ) -> Result<(), StoreError> {
+    pub fn put_certificate(&self, height: deepmarket_types::Height, certificate: &Certificate) -> Result<(), StoreError> {
         self.db.put_cf(self.column(column::BLOCKS), keys::certificate(height), encode(certificate))?;
         Ok(())
     }

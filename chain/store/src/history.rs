@@ -40,21 +40,11 @@ impl Store {
     }
 
     /// A job's events, newest first, at most `limit`; with `before`, those before that place.
-    pub fn job_history(
-        &self,
-        id: JobId,
-        before: Option<(Height, u32)>,
-        limit: usize,
-    ) -> Result<Vec<HistoryEvent>, StoreError> {
+    pub fn job_history(&self, id: JobId, before: Option<(Height, u32)>, limit: usize) -> Result<Vec<HistoryEvent>, StoreError> {
         self.history(&keys::job(id), before, limit)
     }
 
-    fn history(
-        &self,
-        prefix: &[u8],
-        before: Option<(Height, u32)>,
-        limit: usize,
-    ) -> Result<Vec<HistoryEvent>, StoreError> {
+    fn history(&self, prefix: &[u8], before: Option<(Height, u32)>, limit: usize) -> Result<Vec<HistoryEvent>, StoreError> {
         let (height, index) = before.unwrap_or((Height(u64::MAX), u32::MAX));
         let from = keys::event(prefix, height, index);
         let mode = IteratorMode::From(&from, Direction::Reverse);

@@ -128,9 +128,8 @@ impl Store {
     pub fn load(&self) -> Result<Option<Loaded>, StoreError> {
         let Some(tip) = self.tip() else { return Ok(None) };
         let iterator = self.db.iterator_cf(self.column(column::STATE), rocksdb::IteratorMode::Start);
-        let entries = iterator
-            .map(|entry| entry.map(|(key, value)| (key.into_vec(), value.into_vec())))
-            .collect::<Result<Vec<_>, _>>()?;
+        let entries =
+            iterator.map(|entry| entry.map(|(key, value)| (key.into_vec(), value.into_vec()))).collect::<Result<Vec<_>, _>>()?;
         let found = crate::state_root_of(entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())));
         if found != tip.state_root {
             return Err(StoreError::WrongRoot { height: tip.height, found, expected: tip.state_root });

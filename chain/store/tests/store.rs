@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use deepmarket_store::{Certificate, Decided, Store, StoreError, Writes, state_root_of};
 use deepmarket_types::{
-    AccountId, Action, Block, Credits, Event, Hash, Header, Height, JobId, JobState, Posting, PublicKey, Purse, SecretKey, TimeMs,
-    Transaction, TransactionResult,
+    AccountId, Action, Block, Credits, Event, Hash, Header, Height, JobId, JobState, Posting, PublicKey, Purse, SecretKey,
+    TimeMs, Transaction, TransactionResult,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;

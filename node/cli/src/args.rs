@@ -33,7 +33,9 @@ pub struct Args {
 #[derive(Subcommand)]
 pub enum Verb {
     /// Run the main job before your eyes: a market of four validators and three lenders trains MNIST and pays for it.
-    #[command(after_help = "Example:\n  deepmarket demo --dataset data/mnist\n  deepmarket demo --job examples/mnist-local.toml --json")]
+    #[command(
+        after_help = "Example:\n  deepmarket demo --dataset data/mnist\n  deepmarket demo --job examples/mnist-local.toml --json"
+    )]
     Demo(Demo),
     /// Start a local market (four validators, three lent machines) and leave it running.
     #[command(after_help = "Example:\n  deepmarket up\n  deepmarket up --detach && deepmarket prices && deepmarket down")]

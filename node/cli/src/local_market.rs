@@ -126,7 +126,13 @@ impl LocalMarket {
     }
 
     /// Measures, registers and offers machines of the owner, and starts an agent for each.
-    pub async fn lend(&mut self, owner: &SecretKey, machines: u32, offer: lend::Offering, output: Output) -> Outcome<Vec<lend::Lent>> {
+    pub async fn lend(
+        &mut self,
+        owner: &SecretKey,
+        machines: u32,
+        offer: lend::Offering,
+        output: Output,
+    ) -> Outcome<Vec<lend::Lent>> {
         let mut lent = Vec::new();
         for index in 0..machines {
             let name = format!("machine-{index}");
@@ -141,8 +147,7 @@ impl LocalMarket {
                 offer.ram_mib,
                 machine.id
             ));
-            let mut arguments: Vec<String> =
-                ["lend", "run", "--with-parent", "--dir"].into_iter().map(str::to_owned).collect();
+            let mut arguments: Vec<String> = ["lend", "run", "--with-parent", "--dir"].into_iter().map(str::to_owned).collect();
             arguments.extend([dir.display().to_string(), "--gateway".into(), self.gateways.join(",")]);
             self.parts.push(Part::start(&name, &dir, arguments)?);
             lent.push(machine);
@@ -152,7 +157,8 @@ impl LocalMarket {
     }
 
     pub fn write_file(&self) -> Outcome {
-        let parts = self.parts.iter().map(|p| PartEntry { name: p.name.clone(), folder: self.folder.join(&p.name), pid: p.pid() });
+        let parts =
+            self.parts.iter().map(|p| PartEntry { name: p.name.clone(), folder: self.folder.join(&p.name), pid: p.pid() });
         let file = MarketFile { gateways: self.gateways.clone(), pid: std::process::id(), parts: parts.collect() };
         file.write(&self.folder)
     }

@@ -1,7 +1,7 @@
 use std::io::IsTerminal as _;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
-use deepmarket_types::{Credits, TimeMs};
+use deepmarket_types::{Credits, MICROCREDITS, TimeMs};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -89,6 +89,11 @@ pub fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Ve
 /// `12.5 credits`.
 pub fn credits(amount: Credits) -> String {
     format!("{amount} credits")
+}
+
+/// `12.500000`: for columns of amounts.
+pub fn aligned(amount: Credits) -> String {
+    format!("{}.{:06}", amount.micro() / MICROCREDITS, amount.micro() % MICROCREDITS)
 }
 
 /// `3 min 20 s`, from milliseconds.

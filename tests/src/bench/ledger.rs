@@ -47,7 +47,9 @@ async fn load(market: &Market, owner: &SecretKey, quick: bool) -> Value {
     let expires = Height(client.status().await.expect("a status").height.0 + 5_000);
     let loads: Vec<Vec<Transaction>> = keys
         .iter()
-        .map(|key| (0..beats).map(|n| Transaction::sign(key, &chain, n, expires, Action::Heartbeat { addresses: None })).collect())
+        .map(|key| {
+            (0..beats).map(|n| Transaction::sign(key, &chain, n, expires, Action::Heartbeat { addresses: None })).collect()
+        })
         .collect();
     let total = loads.iter().map(Vec::len).sum::<usize>();
     let running = AtomicBool::new(true);

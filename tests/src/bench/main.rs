@@ -76,6 +76,7 @@ fn or_reason(value: Result<Value, String>) -> Value {
 /// Median and 99th percentile of some times, in milliseconds.
 fn percentiles(mut times_ms: Vec<f64>) -> Value {
     times_ms.sort_by(f64::total_cmp);
-    let at = |share: f64| times_ms.get(((times_ms.len().max(1) - 1) as f64 * share).round() as usize).copied().unwrap_or(f64::NAN);
+    let at =
+        |share: f64| times_ms.get(((times_ms.len().max(1) - 1) as f64 * share).round() as usize).copied().unwrap_or(f64::NAN);
     json!({ "samples": times_ms.len(), "median_ms": at(0.5), "p99_ms": at(0.99) })
 }

@@ -9,9 +9,7 @@ use std::{
 
 use deepmarket_consensus::{Node, Tamper, ValidatorConfig, start_with_tamper};
 use deepmarket_genesis::{Genesis, LOCAL, Validator};
-use deepmarket_types::{
-    AccountId, Action, Credits, Hash, Height, SecretKey, TimeMs, Transaction, Voucher, encode,
-};
+use deepmarket_types::{AccountId, Action, Credits, Hash, Height, SecretKey, TimeMs, Transaction, Voucher, encode};
 use tempfile::TempDir;
 
 /// How long anything may take before a test fails: generous, since machines that run tests are loaded.

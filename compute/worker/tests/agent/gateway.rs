@@ -317,12 +317,9 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "busy", true);
     }
     match (method, &parts[..]) {
-        (Method::GET, ["network"]) => json(Network {
-            peer: fake.peer.clone(),
-            gateways: vec![fake.url.clone()],
-            heartbeat_ms: 300,
-            receipt_ms: 400,
-        }),
+        (Method::GET, ["network"]) => {
+            json(Network { peer: fake.peer.clone(), gateways: vec![fake.url.clone()], heartbeat_ms: 300, receipt_ms: 400 })
+        }
         (Method::GET, ["status"]) => json(Status {
             name: "stand-in".into(),
             chain: chain(),

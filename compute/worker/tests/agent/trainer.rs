@@ -34,7 +34,14 @@ pub fn serve(folder: &Path) {
                 let update: Vec<f32> = values.iter().map(|v| v * 0.9 + 0.01 * (rank + 1) as f32).collect();
                 let values = floats_to_bytes(&update);
                 let (loss_sum, commitment) = (1.5_f64.to_bits(), Hash::of(&values));
-                Reply::Update { values, samples: 1 + (round + u64::from(rank)) % 3, loss_sum, cpu_ms: 1, commitment, peak_ram_mib: 3 }
+                Reply::Update {
+                    values,
+                    samples: 1 + (round + u64::from(rank)) % 3,
+                    loss_sum,
+                    cpu_ms: 1,
+                    commitment,
+                    peak_ram_mib: 3,
+                }
             }
             Request::Apply { values: average } => {
                 values = bytes_to_floats(&average).unwrap();

@@ -31,7 +31,8 @@ pub async fn run(settings: &Settings, verb: Chain) -> Outcome {
         }
         Chain::Block { height } => {
             let block = client.block(height.map(Height)).await?.ok_or_else(|| {
-                Failure::user(format!("there is no block {}", height.unwrap_or_default())).hint("deepmarket chain status shows the tip")
+                Failure::user(format!("there is no block {}", height.unwrap_or_default()))
+                    .hint("deepmarket chain status shows the tip")
             })?;
             settings.output.show(&block, || {
                 let rows = block.transactions.iter().map(|t| {
@@ -66,7 +67,8 @@ pub async fn run(settings: &Settings, verb: Chain) -> Outcome {
                     Some(0) => "ok".to_owned(),
                     Some(code) => format!("rejected: {code} {}", status.message),
                 };
-                let body = status.transaction.as_ref().and_then(|t| serde_json::to_string_pretty(&t.body).ok()).unwrap_or_default();
+                let body =
+                    status.transaction.as_ref().and_then(|t| serde_json::to_string_pretty(&t.body).ok()).unwrap_or_default();
                 format!("transaction {id}\n{place}\n{result}\n{body}")
             })
         }

@@ -166,11 +166,8 @@ impl Report {
     /// Did all hold that must hold? Exit status 0 only then.
     fn verdict(&self) -> Outcome {
         let earned = self.accounts.iter().any(|a| a.name == "lender" && a.after > a.before);
-        let paid_by_receipts: u64 = self
-            .receipts
-            .iter()
-            .map(|event| if let Event::Receipt { payout, .. } = event { payout.micro() } else { 0 })
-            .sum();
+        let paid_by_receipts: u64 =
+            self.receipts.iter().map(|event| if let Event::Receipt { payout, .. } = event { payout.micro() } else { 0 }).sum();
         let moved: u64 = self.accounts.iter().map(|a| a.after.saturating_sub(a.before)).sum();
         let checks = [
             (self.conserved, "the ledger's totals don't agree"),
@@ -196,24 +193,28 @@ fn describe(report: &Report) -> String {
         ("wall time of the job", format!("{} (quoted: {expected})", output::duration((report.wall_s * 1000.0) as u64))),
         ("bytes exchanged by workers", output::bytes(report.bytes_exchanged)),
         ("paid to lenders", credits(report.job.paid)),
-        ("ledger", format!(
-            "{} minted = {} in purses + {} in escrow: {}",
-            report.ledger.minted,
-            report.ledger.purses,
-            report.ledger.escrow,
-            if report.conserved { "conserved" } else { "NOT CONSERVED" }
-        )),
+        (
+            "ledger",
+            format!(
+                "{} minted = {} in purses + {} in escrow: {}",
+                report.ledger.minted,
+                report.ledger.purses,
+                report.ledger.escrow,
+                if report.conserved { "conserved" } else { "NOT CONSERVED" }
+            ),
+        ),
     ];
     let accounts = report.accounts.iter().map(|a| {
         let show = |micro| credits(deepmarket_types::Credits::from_micro(micro));
         let sign = if a.after >= a.before { "+" } else { "-" };
         vec![a.name.to_owned(), show(a.before), show(a.after), format!("{sign}{}", show(a.after.abs_diff(a.before)))]
     });
+    // What matters most stands last: that is where a terminal's reader looks.
     format!(
         "{}\n{}\n{}",
-        output::table(&["the main job", ""], &[], summary.into_iter().map(|(name, value)| vec![name.to_owned(), value])),
+        job::receipts_table(report.receipts.iter()),
         output::table(&["account", "before", "after", "change"], &[1, 2, 3], accounts),
-        job::receipts_table(report.receipts.iter())
+        output::table(&["the main job", ""], &[], summary.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
     )
 }
 
@@ -247,4 +248,3 @@ fn balance_micro(account: &AccountView) -> u64 {
 fn balance(account: &AccountView) -> String {
     credits(deepmarket_types::Credits::from_micro(balance_micro(account)))
 }
-

@@ -125,7 +125,16 @@ pub fn line(entry: &Progress) -> String {
             format!("epoch {} of {epochs} done: {} loss {loss:.4}", epoch + 1, accuracy.map_or(String::new(), |a| a + ","))
         }
         ProgressKind::Log { line } => line.clone(),
-        ProgressKind::Done { peak_ram_mib, cpu_ms, compute_ms, exchange_ms, wait_ms, sent_bytes, received_bytes, fetched_bytes } => {
+        ProgressKind::Done {
+            peak_ram_mib,
+            cpu_ms,
+            compute_ms,
+            exchange_ms,
+            wait_ms,
+            sent_bytes,
+            received_bytes,
+            fetched_bytes,
+        } => {
             format!(
                 "done: computing {}, exchanging {}, waiting {}, CPU {}, at most {peak_ram_mib} MiB, sent {}, received {}, data {}",
                 output::duration(*compute_ms),

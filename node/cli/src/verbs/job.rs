@@ -47,10 +47,9 @@ pub fn read_spec(file: &Path, datasets: &Datasets) -> Outcome<JobSpec> {
 
 /// The job's dataset, from the market.
 pub async fn manifest(client: &Client, spec: &JobSpec) -> Outcome<DatasetManifest> {
-    let bytes = client
-        .get_blob(spec.data.manifest, &|_| {})
-        .await
-        .map_err(|e| Failure::from(e).hint("is the dataset in this market? `deepmarket data add <folder> --name <name>` brings it"))?;
+    let bytes = client.get_blob(spec.data.manifest, &|_| {}).await.map_err(|e| {
+        Failure::from(e).hint("is the dataset in this market? `deepmarket data add <folder> --name <name>` brings it")
+    })?;
     DatasetManifest::from_bytes(&bytes).map_err(|e| Failure::user(format!("the dataset's manifest: {e}")).code(e.code()))
 }
 
@@ -131,7 +130,14 @@ async fn list(settings: &Settings, all: bool) -> Outcome {
             return "no jobs yet; submit one with `deepmarket job submit examples/mnist.toml`".into();
         }
         let rows = jobs.iter().map(|j| {
-            vec![j.id.to_string(), j.name.clone(), j.status.clone(), output::time(j.submitted), j.leases.len().to_string(), credits(j.paid)]
+            vec![
+                j.id.to_string(),
+                j.name.clone(),
+                j.status.clone(),
+                output::time(j.submitted),
+                j.leases.len().to_string(),
+                credits(j.paid),
+            ]
         });
         output::table(&["job", "name", "state", "submitted", "workers", "paid"], &[4, 5], rows)
     })
@@ -170,13 +176,13 @@ pub fn describe(job: &JobView) -> String {
             l.rounds.to_string(),
             l.samples.to_string(),
             output::duration(l.cpu_ms),
-            credits(l.paid),
+            output::aligned(l.paid),
         ]
     });
     format!(
         "{}\n{}",
         output::table(&["", ""], &[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value])),
-        output::table(&["rank", "lease", "machine", "rounds", "samples", "CPU", "paid"], &[0, 3, 4, 5, 6], workers)
+        output::table(&["rank", "lease", "machine", "rounds", "samples", "CPU", "paid (credits)"], &[0, 3, 4, 5, 6], workers)
     )
 }
 
@@ -190,11 +196,11 @@ pub fn receipts_table<'a>(events: impl Iterator<Item = &'a Event>) -> String {
             rounds.to_string(),
             samples.to_string(),
             output::duration(*paid_ms),
-            credits(*payout),
+            output::aligned(*payout),
         ]),
         _ => None,
     });
-    output::table(&["lease", "rank", "receipt", "rounds", "samples", "paid for", "payout"], &[1, 2, 3, 4, 5, 6], rows)
+    output::table(&["lease", "rank", "receipt", "rounds", "samples", "paid for", "payout (credits)"], &[1, 2, 3, 4, 5, 6], rows)
 }
 
 /// A quote for people.
@@ -243,4 +249,3 @@ async fn logs(settings: &Settings, job: JobId, follow: bool) -> Outcome {
         }
     }
 }
-

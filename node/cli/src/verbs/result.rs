@@ -49,7 +49,8 @@ pub async fn run(settings: &Settings, id: JobId, out: &Path, evaluate_too: bool)
 /// Fetches a finished job's model and spec into a folder.
 pub async fn fetch(client: &Client, view: &JobView, out: &Path) -> Outcome<Fetched> {
     let Some(hash) = view.result else {
-        let hint = if view.state.is_closed() { "only a finished job has a result" } else { "wait for it: deepmarket job logs --follow" };
+        let hint =
+            if view.state.is_closed() { "only a finished job has a result" } else { "wait for it: deepmarket job logs --follow" };
         return Err(Failure::user(format!("{} has no result: it is {}", view.id, view.status)).hint(hint));
     };
     let model = client.get_blob(hash, &|_| {}).await?;

@@ -86,13 +86,8 @@ async fn detach(settings: &Settings, args: &Up) -> Outcome {
         command.arg("--genesis").arg(genesis);
     }
     let errors = log.try_clone().map_err(io(log_path.display()))?;
-    let mut child = command
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .spawn()
-        .map_err(io("starting the market"))?;
+    let mut child =
+        command.process_group(0).stdin(Stdio::null()).stdout(log).stderr(errors).spawn().map_err(io("starting the market"))?;
     let deadline = Instant::now() + DETACH_DEADLINE;
     loop {
         // The gateways' table, or their JSON, is the last thing that is printed once all is up.
@@ -120,4 +115,3 @@ async fn detach(settings: &Settings, args: &Up) -> Outcome {
     settings.output.next("deepmarket account open --name alice (and `deepmarket down` stops the market)");
     Ok(())
 }
-

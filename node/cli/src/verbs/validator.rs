@@ -155,9 +155,8 @@ fn key_path(dir: &Path) -> PathBuf {
 
 fn read_genesis(dir: &Path) -> Outcome<Genesis> {
     let path = dir.join("genesis.toml");
-    let text = fs::read_to_string(&path)
-        .map_err(io(path.display()))
-        .map_err(|f| f.hint("copy the market's genesis document there"))?;
+    let text =
+        fs::read_to_string(&path).map_err(io(path.display())).map_err(|f| f.hint("copy the market's genesis document there"))?;
     Genesis::from_toml(&text).map_err(|e| Failure::user(format!("{}: {e}", path.display())))
 }
 
@@ -166,4 +165,3 @@ pub fn now() -> TimeMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     TimeMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
-
