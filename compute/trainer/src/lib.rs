@@ -17,12 +17,14 @@
 //! parent. It never decides anything about a job: what to compute, and what to do with it, the worker says.
 
 mod batch;
+mod convolution;
 mod failure;
 mod initial;
 mod measure;
 mod model_file;
 mod network;
 mod optimizer;
+mod pooling;
 mod samples;
 mod sandbox;
 mod serve;

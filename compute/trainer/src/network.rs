@@ -2,13 +2,16 @@ use std::ops::Range;
 
 use burn::tensor::{
     Device, Tensor, TensorData, activation,
-    module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, layer_norm, linear, max_pool2d},
-    ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
+    module::{avg_pool2d, batch_norm, batch_norm_train, layer_norm, linear},
+    ops::AvgPoolOptions,
 };
 use deepmarket_job::{Decimal, Layer, Model, SpecError, layer_shapes};
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 
-use crate::optimizer::float;
+use crate::{
+    batch::{Stage, stages},
+    optimizer::float,
+};
 
 /// What a vector of values is to its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,10 @@ pub(crate) struct Network {
     pub(crate) parameters: usize,
     /// Parameters and statistics.
     pub(crate) floats: usize,
-    input: Vec<usize>,
+    /// The shapes of one sample before each layer and after the last.
+    pub(crate) shapes: Vec<Vec<usize>>,
+    /// How a pass goes through the layers.
+    pub(crate) stages: Vec<Stage>,
 }
 
 /// Activations of a batch: `[samples, features]` or `[samples, channels, height, width]`.
@@ -66,12 +72,11 @@ pub(crate) enum Activations {
     Image(Tensor<4>),
 }
 
-/// Tensors of one forward pass: the parameters of all layers in order, gradients enabled or not.
+/// A parameter tensor of one pass, gradients enabled or not.
 #[derive(Debug)]
 pub(crate) enum Leaf {
     Vector(Tensor<1>),
     Matrix(Tensor<2>),
-    Kernel(Tensor<4>),
 }
 
 /// What a training pass has beside an evaluating one.
@@ -90,7 +95,8 @@ impl Network {
             slots: vec![LayerSlots::default(); model.layers.len()],
             parameters: 0,
             floats: 0,
-            input: shapes[0].iter().map(|d| *d as usize).collect(),
+            stages: Vec::new(),
+            shapes: shapes.iter().map(|shape| shape.iter().map(|d| *d as usize).collect()).collect(),
         };
         for statistics in [false, true] {
             for (index, layer) in model.layers.iter().enumerate() {
@@ -123,47 +129,41 @@ impl Network {
                 network.parameters = network.floats;
             }
         }
+        network.stages = stages(&network);
         Ok(network)
     }
 
-    /// The parameters as tensors, in the order of the flat vector. On an autodiff device they get gradients.
-    pub(crate) fn leaves(&self, values: &[f32], device: &Device) -> Vec<Leaf> {
-        self.parameter_slots()
+    /// Some layers' parameters as tensors, in the order of the flat vector. On an autodiff device they get gradients.
+    pub(crate) fn leaves(&self, layers: Range<usize>, values: &[f32], device: &Device) -> Vec<Leaf> {
+        self.parameter_slots(layers)
             .map(|slot| {
                 let data = TensorData::new(values[slot.range.clone()].to_vec(), slot.shape.clone());
                 match slot.shape.len() {
                     1 => Leaf::Vector(tracked(Tensor::from_data(data, device), device)),
-                    2 => Leaf::Matrix(tracked(Tensor::from_data(data, device), device)),
-                    _ => Leaf::Kernel(tracked(Tensor::from_data(data, device), device)),
+                    _ => Leaf::Matrix(tracked(Tensor::from_data(data, device), device)),
                 }
             })
             .collect()
     }
 
-    pub(crate) fn parameter_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().flat_map(|layer| &layer.slots).filter(|slot| matches!(slot.role, Role::Weight | Role::Bias))
+    /// Some layers' trainable tensors, in order.
+    pub(crate) fn parameter_slots(&self, layers: Range<usize>) -> impl Iterator<Item = &Slot> {
+        let slots = self.slots[layers].iter().flat_map(|layer| &layer.slots);
+        slots.filter(|slot| matches!(slot.role, Role::Weight | Role::Bias))
     }
 
-    /// A batch of inputs as a tensor.
-    pub(crate) fn input(&self, features: Vec<f32>, samples: usize, device: &Device) -> Activations {
-        let shape: Vec<usize> = [samples].into_iter().chain(self.input.iter().copied()).collect();
-        let data = TensorData::new(features, shape);
-        match self.input.len() {
-            1 => Activations::Flat(Tensor::from_data(data, device)),
-            _ => Activations::Image(Tensor::from_data(data, device)),
-        }
-    }
-
-    /// The outputs of a batch: `[samples, outputs]`. The spec's check made sure that all shapes fit.
+    /// Some layers' outputs by burn. `leaves` are these layers' parameters in order. The spec's check made sure that all shapes
+    /// fit.
     pub(crate) fn forward(
         &self,
+        layers: Range<usize>,
         leaves: &[Leaf],
         statistics: &[f32],
         mut x: Activations,
         mut training: Option<&mut TrainingPass>,
-    ) -> Tensor<2> {
+    ) -> Activations {
         let mut leaves = leaves.iter();
-        for (layer, slots) in self.layers.iter().zip(&self.slots) {
+        for (layer, slots) in self.layers[layers.clone()].iter().zip(&self.slots[layers]) {
             let mut vector = || match leaves.next() {
                 Some(Leaf::Vector(tensor)) => tensor.clone(),
                 other => unreachable!("a vector is next, not {other:?}"),
@@ -179,11 +179,8 @@ impl Network {
                     Some(pass) => dropout(x, rate, &mut pass.rng),
                     None => x,
                 },
-                (Layer::MaxPool2d { kernel, stride, padding }, x) => {
-                    let options = MaxPoolOptions::new(square(kernel)).with_stride(square(stride)).with_padding(square(padding));
-                    Activations::Image(max_pool2d(x.image(), options))
-                }
                 (Layer::AvgPool2d { kernel, stride, padding }, x) => {
+                    let square = |side: u32| [side as usize; 2];
                     let options = AvgPoolOptions::new(square(kernel)).with_stride(square(stride)).with_padding(square(padding));
                     Activations::Image(avg_pool2d(x.image(), options))
                 }
@@ -198,56 +195,24 @@ impl Network {
                     };
                     Activations::Flat(linear(x.flat(), weight, Some(bias)))
                 }
-                (Layer::Conv2d { stride, padding, .. }, x) => {
-                    let weight = match leaves.next() {
-                        Some(Leaf::Kernel(tensor)) => tensor.clone(),
-                        other => unreachable!("a kernel is next, not {other:?}"),
-                    };
-                    let bias = match leaves.next() {
-                        Some(Leaf::Vector(tensor)) => tensor.clone(),
-                        other => unreachable!("a vector is next, not {other:?}"),
-                    };
-                    let options = ConvOptions::new(square(stride), square(padding), [1, 1], 1);
-                    Activations::Image(conv2d(x.image(), weight, Some(bias), options))
-                }
                 (Layer::LayerNorm { epsilon }, x) => {
                     let (gamma, beta) = (vector(), vector());
                     Activations::Flat(layer_norm(x.flat(), gamma, Some(beta), float(epsilon)))
                 }
                 (Layer::BatchNorm { momentum, epsilon }, x) => {
                     let (gamma, beta) = (vector(), vector());
-                    let places = slots.statistics(self.parameters);
-                    match &mut training {
-                        Some(pass) => {
-                            let statistics = &mut *pass.statistics;
-                            match x {
-                                Activations::Flat(x) => {
-                                    Activations::Flat(normalise(x, gamma, beta, momentum, epsilon, places, statistics))
-                                }
-                                Activations::Image(x) => {
-                                    Activations::Image(normalise(x, gamma, beta, momentum, epsilon, places, statistics))
-                                }
-                            }
-                        }
-                        None => {
-                            let device = gamma.device();
-                            let vector = |range: Range<usize>| {
-                                let data = TensorData::new(statistics[range.clone()].to_vec(), [range.len()]);
-                                Tensor::<1>::from_data(data, &device)
-                            };
-                            let (mean, var) = (vector(places.0), vector(places.1));
-                            match x {
-                                Activations::Flat(x) => Activations::Flat(batch_norm(x, gamma, beta, mean, var, float(epsilon))),
-                                Activations::Image(x) => {
-                                    Activations::Image(batch_norm(x, gamma, beta, mean, var, float(epsilon)))
-                                }
-                            }
-                        }
+                    let norm = BatchNorm { gamma, beta, momentum, epsilon, places: slots.statistics(self.parameters) };
+                    match (x, &mut training) {
+                        (Activations::Flat(x), Some(pass)) => Activations::Flat(norm.train(x, pass.statistics)),
+                        (Activations::Image(x), Some(pass)) => Activations::Image(norm.train(x, pass.statistics)),
+                        (Activations::Flat(x), None) => Activations::Flat(norm.evaluate(x, statistics)),
+                        (Activations::Image(x), None) => Activations::Image(norm.evaluate(x, statistics)),
                     }
                 }
+                (Layer::Conv2d { .. } | Layer::MaxPool2d { .. }, _) => unreachable!("these have stages of their own"),
             };
         }
-        x.flat()
+        x
     }
 }
 
@@ -270,7 +235,7 @@ impl Activations {
         }
     }
 
-    fn flat(self) -> Tensor<2> {
+    pub(crate) fn flat(self) -> Tensor<2> {
         match self {
             Activations::Flat(x) => x,
             Activations::Image(x) => x.flatten(1, 3),
@@ -285,12 +250,8 @@ impl Activations {
     }
 }
 
-fn tracked<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+pub(crate) fn tracked<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
     if device.is_autodiff() { tensor.require_grad() } else { tensor }
-}
-
-fn square(side: u32) -> [usize; 2] {
-    [side as usize; 2]
 }
 
 /// Drops values and scales up the others, by a mask from the host's generator.
@@ -326,30 +287,44 @@ fn dropout(x: Activations, rate: Decimal, rng: &mut ChaCha8Rng) -> Activations {
     }
 }
 
-/// Batch norm in training: normalises over the batch, and moves the running statistics towards it (the variance unbiased,
-/// as in PyTorch).
-fn normalise<const D: usize>(
-    x: Tensor<D>,
+/// One batch norm's tensors and options.
+struct BatchNorm {
     gamma: Tensor<1>,
     beta: Tensor<1>,
     momentum: Decimal,
     epsilon: Decimal,
-    (mean_at, var_at): (Range<usize>, Range<usize>),
-    statistics: &mut [f32],
-) -> Tensor<D> {
-    let dims = x.dims();
-    let count = dims.iter().product::<usize>() / dims[1].max(1);
-    let unbiased = count as f32 / (count.max(2) - 1) as f32;
-    let result = batch_norm_train(x, gamma, beta, float(epsilon));
-    let momentum = float(momentum) as f32;
-    let mut update = |range: Range<usize>, batch: Tensor<1>, factor: f32| {
-        for (running, batch) in statistics[range].iter_mut().zip(to_vec(batch)) {
-            *running = (1.0 - momentum) * *running + momentum * (batch * factor);
-        }
-    };
-    update(mean_at, result.mean, 1.0);
-    update(var_at, result.variance, unbiased);
-    result.output
+    /// Where the running mean and variance lie among the statistics.
+    places: (Range<usize>, Range<usize>),
+}
+
+impl BatchNorm {
+    /// Normalises over the batch, and moves the running statistics towards it (the variance unbiased, as in PyTorch).
+    fn train<const D: usize>(self, x: Tensor<D>, statistics: &mut [f32]) -> Tensor<D> {
+        let dims = x.dims();
+        let count = dims.iter().product::<usize>() / dims[1].max(1);
+        let unbiased = count as f32 / (count.max(2) - 1) as f32;
+        let result = batch_norm_train(x, self.gamma, self.beta, float(self.epsilon));
+        let momentum = float(self.momentum) as f32;
+        let mut update = |range: Range<usize>, batch: Tensor<1>, factor: f32| {
+            for (running, batch) in statistics[range].iter_mut().zip(to_vec(batch)) {
+                *running = (1.0 - momentum) * *running + momentum * (batch * factor);
+            }
+        };
+        update(self.places.0, result.mean, 1.0);
+        update(self.places.1, result.variance, unbiased);
+        result.output
+    }
+
+    /// Normalises by the running statistics.
+    fn evaluate<const D: usize>(self, x: Tensor<D>, statistics: &[f32]) -> Tensor<D> {
+        let device = self.gamma.device();
+        let vector = |range: Range<usize>| {
+            let data = TensorData::new(statistics[range.clone()].to_vec(), [range.len()]);
+            Tensor::<1>::from_data(data, &device)
+        };
+        let (mean, var) = (vector(self.places.0), vector(self.places.1));
+        batch_norm(x, self.gamma, self.beta, mean, var, float(self.epsilon))
+    }
 }
 
 /// A tensor's values in order.

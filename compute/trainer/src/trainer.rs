@@ -1,5 +1,4 @@
 use borsh::{BorshDeserialize, BorshSerialize};
-use burn::tensor::Device;
 use deepmarket_job::{
     DatasetManifest, JobSpec, Mode, Schedule, permutation,
     protocol::{Part, bytes_to_floats, floats_to_bytes},
@@ -246,12 +245,10 @@ impl Trainer {
             _ => 1,
         });
         let at_once = at_once.clamp(1, MAX_EVALUATED_AT_ONCE);
-        let leaves = self.network.leaves(&self.values, &Device::flex());
-        let statistics = &self.values[self.network.parameters..];
         let (mut correct, mut loss_sum) = (0, 0.0);
         let indexes: Vec<u32> = (0..samples).collect();
         for batch in indexes.chunks(at_once as usize) {
-            let outputs = outputs(&self.network, &leaves, statistics, self.validate.features(batch), batch.len());
+            let outputs = outputs(&self.network, &self.values, self.validate.features(batch), batch.len());
             let loss = mean_loss(self.spec.training.loss, outputs.clone(), self.validate.targets(batch));
             loss_sum += f64::from(to_vec(loss)[0]) * batch.len() as f64;
             if let Some(classes) = self.validate.classes() {
