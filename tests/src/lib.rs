@@ -26,7 +26,7 @@ pub fn my_turn() -> MutexGuard<'static, ()> {
 /// A built program of this workspace, beside the test's own program.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test has a path");
-    let folder = own.ancestors().skip(1).find(|folder| folder.join(name).exists());
+    let folder = own.ancestors().skip(1).find(|folder| folder.join(name).is_file());
     folder.unwrap_or_else(|| panic!("{name} is not built: run `make build` first (make test does)")).join(name)
 }
 

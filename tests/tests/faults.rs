@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deepmarket_tests::{Market, mnist, my_turn, wait_for};
+use deepmarket_tests::{Market, checkout, mnist, my_turn, wait_for};
 use serde_json::Value;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,7 +24,10 @@ fn block(market: &Market, gateway: usize, height: u64) -> Option<Value> {
 fn a_validator_killed_during_a_job_costs_nothing_and_catches_up_to_the_same_state() {
     let _turn = my_turn();
     let mut market = market_with_data(3);
-    let submitted = market.cli(&["--account", "bob", "job", "submit", "examples/mlp.toml"]);
+    let job = market.home().join("two-epochs.toml");
+    let example = std::fs::read_to_string(checkout().join("examples/mnist.toml")).unwrap();
+    std::fs::write(&job, example.replace("epochs = 5", "epochs = 2")).unwrap();
+    let submitted = market.cli(&["--account", "bob", "job", "submit", job.to_str().unwrap()]);
     let job = submitted["job"].as_str().unwrap().to_owned();
     wait_for("the first receipt", MINUTE, || {
         let leases = market.cli(&["job", "show", &job])["job"]["leases"].clone();

@@ -231,3 +231,121 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use deepmarket_genesis::{Genesis, LOCAL, Validator};
+    use deepmarket_types::{AccountId, ChainId, Credits, Header, Height, SecretKey, TimeMs, Transaction, Voucher};
+
+    use super::*;
+
+    fn key(n: u8) -> SecretKey {
+        SecretKey::from_seed([n; 32])
+    }
+
+    /// A ledger with the accounts of keys 10 and 11, after one block at height 1.
+    fn ledger() -> (ChainId, Ledger) {
+        let validator = Validator {
+            name: "v".into(),
+            key: key(1).public(),
+            consensus: "/ip4/127.0.0.1/tcp/1".into(),
+            gateway: "http://127.0.0.1:1".into(),
+        };
+        let open = Genesis::from_toml(LOCAL).unwrap();
+        let genesis = open.complete(TimeMs(1_000_000), vec![validator], vec![key(1).public()]).unwrap();
+        let (mut ledger, _) = Ledger::genesis(&genesis.ledger_state());
+        let chain = genesis.chain_id();
+        let time = TimeMs(1_001_000);
+        let prices = Action::Price(ledger.price_due(time, &ledger.tip()).unwrap());
+        let mut transactions = vec![Transaction::sign(&key(1), &chain, 0, Height(1), prices)];
+        for user in [key(10), key(11)] {
+            let identity = Hash::of(&user.public().0);
+            let voucher = Voucher::sign(&key(1), &chain, identity, user.public(), TimeMs(u64::MAX));
+            transactions.push(Transaction::sign(&user, &chain, 0, Height(9), Action::OpenAccount { voucher }));
+        }
+        let header = Header {
+            version: Header::VERSION,
+            chain,
+            height: Height(1),
+            time,
+            parent: ledger.tip(),
+            state_root: Hash::default(),
+            transactions: deepmarket_types::Block::transactions_hash(&transactions),
+            proposer: key(1).public(),
+        };
+        let verified: Vec<_> = transactions.into_iter().map(|t| t.verify(&chain).unwrap()).collect();
+        let applied = ledger.apply(&header, &verified);
+        assert!(applied.results.iter().all(|result| result.code == 0));
+        (chain, ledger)
+    }
+
+    fn transfer(chain: &ChainId, from: u8, nonce: u64, expires: u64, micro: u64) -> VerifiedTransaction {
+        let to = AccountId::from_key(&key(10).public());
+        let action = Action::Transfer { to, amount: Credits::from_micro(micro) };
+        Transaction::sign(&key(from), chain, nonce, Height(expires), action).verify(chain).unwrap()
+    }
+
+    fn numbers(mempool: &Mempool, ledger: &Ledger, count: usize, bytes: usize) -> Vec<u64> {
+        mempool.select(ledger, count, bytes).iter().map(|transaction| transaction.body().nonce).collect()
+    }
+
+    #[test]
+    fn numbers_of_a_signer_come_in_order_and_wait_for_a_missing_one() {
+        let (chain, ledger) = ledger();
+        let mempool = Mempool::new(Limits::default());
+        for nonce in [2, 1] {
+            assert!(mempool.insert(transfer(&chain, 11, nonce, 9, 1)).unwrap());
+        }
+        assert!(!mempool.has_ready(&ledger));
+        assert!(mempool.insert(transfer(&chain, 11, 0, 9, 1)).unwrap());
+        assert_eq!(numbers(&mempool, &ledger, 10, usize::MAX), [0, 1, 2]);
+        assert_eq!(numbers(&mempool, &ledger, 2, usize::MAX), [0, 1]);
+        let one = transfer(&chain, 11, 0, 9, 1).byte_len();
+        assert_eq!(numbers(&mempool, &ledger, 10, 2 * one), [0, 1]);
+    }
+
+    #[test]
+    fn the_same_transaction_is_known_and_another_of_its_number_is_refused() {
+        let (chain, _) = ledger();
+        let mempool = Mempool::new(Limits::default());
+        let first = transfer(&chain, 11, 0, 9, 1);
+        assert!(mempool.insert(first.clone()).unwrap());
+        assert!(!mempool.insert(first.clone()).unwrap());
+        let error = mempool.insert(transfer(&chain, 11, 0, 9, 2)).unwrap_err();
+        assert!(matches!(error, SubmitError::NonceTaken { nonce: 0, other } if other == first.id()));
+        assert_eq!((error.code(), mempool.len()), (4003, 1));
+    }
+
+    #[test]
+    fn transactions_bytes_and_signers_are_bounded() {
+        let (chain, _) = ledger();
+        let bytes = transfer(&chain, 11, 0, 9, 1).byte_len();
+        let mempool = Mempool::new(Limits { transactions: 3, bytes: 1 << 20, per_signer: 2 });
+        for nonce in 0..2 {
+            mempool.insert(transfer(&chain, 11, nonce, 9, 1)).unwrap();
+        }
+        assert_eq!(mempool.insert(transfer(&chain, 11, 2, 9, 1)).unwrap_err().code(), 4002);
+        mempool.insert(transfer(&chain, 10, 0, 9, 1)).unwrap();
+        assert_eq!(mempool.insert(transfer(&chain, 12, 0, 9, 1)).unwrap_err().code(), 4001);
+        let narrow = Mempool::new(Limits { bytes: 2 * bytes - 1, ..Limits::default() });
+        narrow.insert(transfer(&chain, 11, 0, 9, 1)).unwrap();
+        assert_eq!(narrow.insert(transfer(&chain, 11, 1, 9, 1)).unwrap_err().code(), 4001);
+    }
+
+    #[test]
+    fn decided_expired_and_outnumbered_transactions_go_away() {
+        let (chain, ledger) = ledger();
+        let mempool = Mempool::new(Limits::default());
+        let decided = transfer(&chain, 11, 0, 9, 1);
+        mempool.insert(decided.clone()).unwrap();
+        mempool.insert(transfer(&chain, 10, 0, 1, 1)).unwrap(); // height 1 is past
+        let kept = transfer(&chain, 11, 1, 9, 1);
+        mempool.insert(kept.clone()).unwrap();
+        assert_eq!(mempool.get(&decided.id()).as_deref(), Some(&decided));
+        mempool.committed([&decided.id()], &ledger);
+        assert_eq!((mempool.len(), mempool.contains(&kept.id())), (1, true));
+        mempool.committed([&kept.id()], &ledger);
+        let waiting = mempool.lock();
+        assert!(waiting.lanes.is_empty() && waiting.per_signer.is_empty() && waiting.bytes == 0);
+    }
+}

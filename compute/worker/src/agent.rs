@@ -5,8 +5,8 @@ use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 use deepmarket_api::{Assignment, Client, Network};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{ChainId, JobId, LeaseId, LeaseState, MachineId, SecretKey};
-use tokio::{task::JoinHandle, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     WorkerError, heartbeat,
@@ -52,13 +52,13 @@ pub async fn run(config: WorkerConfig, stop: CancellationToken) -> Result<(), Wo
     let client = client.discover().await.unwrap_or(client);
     let receipt_ms = network.receipt_ms;
     let context = Arc::new(Context { chain, key, client, net, trainer, journal, receipt_ms, stop });
-    let heartbeats = tokio::spawn(heartbeat::beat(context.clone(), network.heartbeat_ms));
+    let heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeat::beat(context.clone(), network.heartbeat_ms)));
     let mut leases = Leases { context: context.clone(), served: HashMap::new() };
     tokio::select! {
         () = context.stop.cancelled() => {}
         () = leases.follow() => {}
     }
-    heartbeats.abort();
+    drop(heartbeats);
     leases.end().await;
     Ok(())
 }
@@ -79,11 +79,11 @@ async fn find_market(client: &Client, stop: &CancellationToken) -> Option<Networ
     }
 }
 
-/// A lease that this agent serves or served.
+/// A lease that this agent serves or served. It doesn't outlive the agent, however that ends.
 struct Served {
     job: JobId,
     ended: CancellationToken,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 /// The leases of one agent. Those that are over stay in the list: a gateway that lags behind may still name them.
@@ -117,7 +117,7 @@ impl Leases {
             let (lease, job) = (assignment.lease, assignment.job);
             self.served.entry(lease).or_insert_with(|| {
                 let ended = CancellationToken::new();
-                let task = tokio::spawn(serve(self.context.clone(), assignment, ended.clone()));
+                let task = AbortOnDropHandle::new(tokio::spawn(serve(self.context.clone(), assignment, ended.clone())));
                 Served { job, ended, task }
             });
         }

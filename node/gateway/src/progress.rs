@@ -95,7 +95,9 @@ impl JobLog {
         let mut entries = Entries::default();
         let text = read_whole_lines(&path)?;
         // A line that this release can't read is of another one: it is passed over.
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|entry| drop(entries.add(entry)));
+        for entry in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            entries.add(entry);
+        }
         let count = watch::Sender::new(entries.list.len());
         Ok(JobLog { job, path, entries: Mutex::new(entries), count })
     }

@@ -15,30 +15,40 @@ fn measured(command: &mut Command) -> Result<Value, String> {
     serde_json::from_slice(&output.stdout).map_err(|e| format!("{e}: {words}"))
 }
 
+/// How long each model is measured, in seconds.
+fn seconds(quick: bool) -> &'static str {
+    if quick { "2" } else { "10" }
+}
+
 /// Seconds per epoch and peak memory of one trainer on one core, for the demo's CNN and the classic 1.2 M-parameter one.
 pub fn trainer(quick: bool) -> Value {
     let mut command = Command::new(program("deepmarket-trainer"));
-    command.arg("bench").arg("--dataset").arg(mnist());
-    if quick {
-        command.arg("--quick");
-    }
-    or_reason(measured(&mut command))
+    or_reason(measured(command.args(["bench", "--seconds", seconds(quick)])).map(by_model))
 }
 
 /// The same models by PyTorch on one core, where Python has it.
 pub fn pytorch(quick: bool) -> Value {
-    let mut command = Command::new("python3");
-    command.arg(checkout().join("tests/pytorch/compare.py")).arg("--dataset").arg(mnist());
-    if quick {
-        command.arg("--quick");
+    let python = std::env::var("PYTHON").unwrap_or("python3".into());
+    let mut command = Command::new(python);
+    command.arg(checkout().join("tests/pytorch/compare.py")).args(["--seconds", seconds(quick)]);
+    or_reason(measured(&mut command).map(by_model))
+}
+
+/// Turns the list of models into fields named after them.
+fn by_model(mut report: Value) -> Value {
+    let models = report.as_object_mut().and_then(|fields| fields.remove("models"));
+    for mut model in models.as_ref().and_then(Value::as_array).cloned().unwrap_or_default() {
+        if let Some(Value::String(name)) = model.as_object_mut().and_then(|fields| fields.remove("model")) {
+            report[name] = model;
+        }
     }
-    or_reason(measured(&mut command))
+    report
 }
 
 /// Our seconds per epoch divided by PyTorch's, where both were measured.
 pub fn ratios(report: &Value) -> Value {
     let mut ratios = serde_json::Map::new();
-    for model in ["demo_cnn", "basic_mnist"] {
+    for model in ["mnist-cnn", "basic-mnist"] {
         let seconds = |who: &str| report[who][model]["seconds_per_epoch"].as_f64();
         if let (Some(ours), Some(theirs)) = (seconds("trainer"), seconds("pytorch")) {
             ratios.insert(model.to_owned(), json!(ours / theirs));

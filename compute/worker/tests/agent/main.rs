@@ -123,6 +123,8 @@ impl Market {
         for agent in self.agents {
             tokio::time::timeout(Duration::from_secs(20), agent.task).await.unwrap().unwrap().unwrap();
         }
+        // The stand-in checks what reaches it: had it panicked, its lock would be poisoned.
+        drop(self.gateway.state());
     }
 }
 

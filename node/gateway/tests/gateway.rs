@@ -1,0 +1,481 @@
+//! The gateway beside a real validator (the only one of its market), in this process, asked over HTTP.
+
+use std::{path::Path, time::Duration};
+
+use deepmarket_api::{
+    ApiError, Client, ErrorBody, JobEvent, KEY_HEADER, MAX_BLOB_BYTES, Progress, ProgressBatch, ProgressKind, QuoteRequest,
+    SIGNATURE_HEADER, VoucherRequest, progress_content, upload_content,
+};
+use deepmarket_consensus::{Node, ValidatorConfig};
+use deepmarket_gateway::{Gateway, GatewayConfig, Registrar};
+use deepmarket_genesis::{Genesis, Validator};
+use deepmarket_job::JobSpec;
+use deepmarket_net::{Net, NetConfig};
+use deepmarket_types::{
+    AccountId, Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobState, MachineConfig, MachineId,
+    MachineState, Offer, Resources, SecretKey, TimeMs, Transaction, encode, machine_proof,
+};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// The longest that anything here may take.
+const SOON: Duration = Duration::from_secs(30);
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A market of one validator with its gateway.
+struct Market {
+    folder: tempfile::TempDir,
+    genesis: Genesis,
+    chain: ChainId,
+    node: Node,
+    net: Net,
+    stop: CancellationToken,
+    gateway: Option<Gateway>,
+    url: String,
+    client: Client,
+}
+
+fn validator_key() -> SecretKey {
+    SecretKey::from_seed([9; 32])
+}
+
+impl Market {
+    async fn start() -> Market {
+        Market::start_with(true, vec![]).await
+    }
+
+    async fn start_with(registrar: bool, others: Vec<String>) -> Market {
+        let folder = tempfile::tempdir().unwrap();
+        let local = include_str!("../../../genesis/networks/local.toml");
+        let (consensus, port) = (free_port(), free_port());
+        let validator = Validator {
+            name: "v0".into(),
+            key: validator_key().public(),
+            consensus: format!("/ip4/127.0.0.1/tcp/{consensus}"),
+            gateway: format!("http://127.0.0.1:{port}"),
+        };
+        let mut genesis = Genesis::from_toml(local).unwrap();
+        genesis.params.idle_block_ms = 500;
+        genesis.params.contact_timeout_ms = 600_000;
+        let registrars = vec![validator_key().public()];
+        let genesis = genesis.complete(TimeMs(1_700_000_000_000), vec![validator.clone()], registrars).unwrap();
+        let chain = genesis.chain_id();
+        let node = deepmarket_consensus::start(ValidatorConfig {
+            name: "v0".into(),
+            home: folder.path().join("chain"),
+            genesis: genesis.clone(),
+            key: validator_key(),
+            consensus_listen: validator.consensus,
+        })
+        .await
+        .unwrap();
+        let net = NetConfig { key: validator_key(), listen: vec![], blobs: folder.path().join("blobs"), chain };
+        let net = Net::start(net).await.unwrap();
+        let url = validator.gateway;
+        let client = Client::new(vec![url.clone()]).unwrap();
+        let stop = CancellationToken::new();
+        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client };
+        market.open_gateway(registrar, others).await;
+        market
+    }
+
+    async fn open_gateway(&mut self, registrar: bool, others: Vec<String>) {
+        self.stop = CancellationToken::new();
+        let config = GatewayConfig {
+            listen: self.url.strip_prefix("http://").unwrap().into(),
+            validator: "v0".into(),
+            genesis: self.genesis.to_toml(),
+            market: self.genesis.name.clone(),
+            chain: self.chain,
+            node: self.node.clone(),
+            net: self.net.clone(),
+            data: self.folder.path().join("gateway"),
+            registrar: registrar.then(|| Registrar::open(validator_key())),
+            own: self.url.clone(),
+            gateways: [vec![self.url.clone()], others].concat(),
+        };
+        self.gateway = Some(Gateway::start(config, self.stop.clone()).await.unwrap());
+    }
+
+    async fn close_gateway(&mut self) {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.gateway.take().unwrap().ended()).await.unwrap().unwrap();
+    }
+
+    async fn end(mut self) {
+        self.close_gateway().await;
+        tokio::time::timeout(SOON, self.node.stop()).await.unwrap();
+    }
+
+    async fn open_account(&self, seed: u8) -> SecretKey {
+        let key = SecretKey::from_seed([seed; 32]);
+        let request = VoucherRequest { identity: format!("user{seed}@pdx.edu"), key: key.public() };
+        let voucher = self.client.voucher(&request).await.unwrap();
+        self.client.act(&key, Action::OpenAccount { voucher }).await.unwrap();
+        key
+    }
+
+    /// Registers a machine, offers it and sends its first heartbeat.
+    async fn lend(&self, owner: &SecretKey, seed: u8) -> SecretKey {
+        let key = SecretKey::from_seed([seed; 32]);
+        let resources = Resources { cores: 2, gpus: 0, ram_mib: 8192, disk_mib: 8192 };
+        let config = MachineConfig {
+            name: "m".into(),
+            platform: "linux x86_64".into(),
+            cpu: "cpu".into(),
+            resources,
+            speed: 1_000,
+            trainer: "0".into(),
+        };
+        let proof = machine_proof(&key, &self.chain, &owner.public(), &config);
+        let machine = MachineId::from_key(&key.public());
+        let offer = Offer { resources, availability: Availability::Always, min_core_hour: Credits::ZERO };
+        self.client.act(owner, Action::RegisterMachine { machine_key: key.public(), config, proof }).await.unwrap();
+        self.client.act(owner, Action::Lend { machine, offer }).await.unwrap();
+        let addresses = Some(vec!["/ip4/127.0.0.1/tcp/4001".to_owned()]);
+        self.client.act(&key, Action::Heartbeat { addresses }).await.unwrap();
+        key
+    }
+
+    /// Asks with any method and body; gives the status and the error body.
+    async fn refused(&self, method: &str, path: &str, body: Vec<u8>) -> (u16, ErrorBody) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let response = http().request(method, format!("{}{path}", self.url)).body(body).send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {status} {e}: {text}")))
+    }
+}
+
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(SOON).build().unwrap()
+}
+
+fn account_of(key: &SecretKey) -> AccountId {
+    AccountId::from_key(&key.public())
+}
+
+fn spec() -> JobSpec {
+    let text = include_str!("../../../examples/mlp.toml");
+    let mut spec = JobSpec::from_toml(text, &|_| Some(Hash::of(b"manifest"))).unwrap();
+    (spec.workers.min, spec.workers.max) = (1, 1);
+    spec.budget.slots = vec![];
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_opened_with_a_voucher_and_everything_about_it_can_be_read_back() {
+    let market = Market::start().await;
+    let client = &market.client;
+    let key = market.open_account(1).await;
+
+    let account = client.account(account_of(&key)).await.unwrap().unwrap();
+    assert_eq!((account.granted, account.earned, account.nonce), (Credits::from_credits(50), Credits::ZERO, 0));
+    assert_eq!(client.account_by_key(&key.public()).await.unwrap().unwrap().id, account.id);
+    let history = client.account_history(account.id, None, 10).await.unwrap();
+    assert!(matches!(history[..], [ref entry] if matches!(entry.event, Event::Posted { incoming: true, .. })));
+    let place = (history[0].height, history[0].index);
+    assert!(client.account_history(account.id, Some(place), 10).await.unwrap().is_empty());
+
+    let block = client.block(Some(history[0].height)).await.unwrap().unwrap();
+    let opening = block.transactions.iter().find(|t| t.action == "open_account").unwrap();
+    let known = client.transaction(opening.id).await.unwrap().unwrap();
+    assert_eq!((known.height, known.code), (Some(block.header.height), Some(0)));
+    assert_eq!(known.transaction.as_ref().unwrap().id(), opening.id);
+    assert_eq!((block.hash, &block.signers), (block.header.hash(), &vec![validator_key().public()]));
+    // Submitting it once more says what became of it.
+    assert_eq!(client.submit(&known.transaction.clone().unwrap(), SOON).await.unwrap().height, known.height);
+
+    let latest = client.block(None).await.unwrap().unwrap();
+    assert!(latest.header.height >= block.header.height);
+    let listed = client.blocks(Some(block.header.height), 1).await.unwrap();
+    assert_eq!(listed.iter().map(|b| b.header.height.0).collect::<Vec<_>>(), [block.header.height.0 - 1].map(|h| h).to_vec());
+
+    let (status, ledger) = (client.status().await.unwrap(), client.ledger().await.unwrap());
+    assert_eq!((status.name.as_str(), status.chain, status.validators), ("local", market.chain, 1));
+    assert!(ledger.conserved && ledger.minted == Credits::from_credits(50));
+    assert_eq!(Genesis::from_toml(&client.genesis().await.unwrap()).unwrap(), market.genesis);
+    let network = client.network().await.unwrap();
+    assert_eq!((network.gateways, network.peer.addresses), (vec![market.url.clone()], market.net.addresses()));
+    let prices = client.prices().await.unwrap();
+    assert_eq!((prices.slot_names.len(), prices.prices.slots.len()), (4, 4));
+
+    // The same person gets no second account.
+    let again = VoucherRequest { identity: " USER1@pdx.edu".into(), key: SecretKey::from_seed([2; 32]).public() };
+    let voucher = client.voucher(&again).await.unwrap();
+    let error = client.act(&SecretKey::from_seed([2; 32]), Action::OpenAccount { voucher }).await.unwrap_err();
+    assert_eq!(error.code(), 2014, "{error}");
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_an_error_body_with_a_stable_code() {
+    let market = Market::start_with(false, vec![]).await;
+    let key = SecretKey::from_seed([1; 32]);
+    let transfer = |chain: &ChainId| {
+        let action = Action::Transfer { to: account_of(&validator_key()), amount: Credits::from_credits(1) };
+        encode(&Transaction::sign(&key, chain, 0, Height(1_000), action))
+    };
+    let mut trailing = transfer(&market.chain);
+    trailing.push(0);
+    let hash = Hash::of(b"nothing").to_hex();
+    let account = account_of(&key);
+    let machine = MachineId::from_key(&key.public());
+    let batch = json!({ "machine": machine, "entries": "[]", "signature": "00".repeat(64) }).to_string().into_bytes();
+    let mut overdrawn = spec();
+    overdrawn.workers.ram_mib = 1;
+    let quote = json!({ "spec": "00", "train_samples": 1, "validate_samples": 1 }).to_string().into_bytes();
+    let voucher = json!({ "identity": "a", "key": key.public() }).to_string().into_bytes();
+
+    let cases: Vec<(&str, String, Vec<u8>, u16, u16, &str)> = vec![
+        ("POST", "/v1/transactions".into(), transfer(&Hash::of(b"other")), 400, 1005, "bad_signature"),
+        ("POST", "/v1/transactions".into(), trailing, 400, 1001, "not_canonical"),
+        ("POST", "/v1/transactions".into(), vec![0; 200_000], 413, 5004, "too_large"),
+        ("POST", "/v1/transactions".into(), transfer(&market.chain), 422, 2002, "unknown_account"),
+        ("POST", "/v1/transactions?wait_ms=soon".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", format!("/v1/transactions/{hash}"), vec![], 404, 5010, "unknown_transaction"),
+        ("GET", "/v1/transactions/xyz".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", "/v1/blocks/999999".into(), vec![], 404, 5011, "unknown_block"),
+        ("GET", "/v1/blocks/newest".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", "/v1/blocks?befor=3".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", format!("/v1/accounts/{account}"), vec![], 404, 5012, "unknown_account"),
+        ("GET", format!("/v1/accounts/by-key/{}", key.public()), vec![], 404, 5012, "unknown_account"),
+        ("GET", format!("/v1/accounts/{account}/history"), vec![], 404, 5012, "unknown_account"),
+        ("GET", format!("/v1/accounts/{account}/history?before=3"), vec![], 400, 5001, "bad_request"),
+        ("GET", format!("/v1/machines/{machine}"), vec![], 404, 5013, "unknown_machine"),
+        ("GET", format!("/v1/machines/{machine}/leases"), vec![], 404, 5013, "unknown_machine"),
+        ("GET", "/v1/jobs/job-7".into(), vec![], 404, 5014, "unknown_job"),
+        ("GET", "/v1/jobs/job-7/history".into(), vec![], 404, 5014, "unknown_job"),
+        ("GET", "/v1/jobs/job-7/progress".into(), vec![], 404, 5014, "unknown_job"),
+        ("GET", "/v1/jobs/job-7/events".into(), vec![], 404, 5014, "unknown_job"),
+        ("POST", "/v1/jobs/job-7/progress".into(), batch, 404, 5014, "unknown_job"),
+        ("POST", "/v1/jobs/job-7/progress".into(), vec![b' '; 700_000], 413, 5004, "too_large"),
+        ("GET", format!("/v1/blobs/{hash}"), vec![], 404, 5015, "unknown_blob"),
+        ("PUT", format!("/v1/blobs/{hash}"), vec![1], 401, 5020, "missing_header"),
+        ("POST", "/v1/quotes".into(), quote, 422, 3009, "bad_spec"),
+        ("POST", "/v1/quotes".into(), b"{".to_vec(), 400, 5001, "bad_request"),
+        ("POST", "/v1/vouchers".into(), voucher, 501, 5030, "no_registrar"),
+        ("GET", "/v2/status".into(), vec![], 404, 5002, "unknown_route"),
+        ("GET", "/".into(), vec![], 404, 5002, "unknown_route"),
+        ("DELETE", "/v1/status".into(), vec![], 405, 5003, "bad_method"),
+    ];
+    for (method, path, body, status, code, name) in cases {
+        let (got, error) = market.refused(method, &path, body).await;
+        assert_eq!((got, error.code, error.name.as_str()), (status, code, name), "{method} {path}: {}", error.message);
+        assert!(!error.message.is_empty(), "{method} {path}");
+    }
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_is_taken_from_known_keys_only_and_given_to_everybody() {
+    let market = Market::start().await;
+    let client = &market.client;
+    let (known, stranger) = (market.open_account(1).await, SecretKey::from_seed([7; 32]));
+    let content: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let hash = Hash::of(&content);
+
+    assert!(!client.has_blob(hash).await.unwrap());
+    let error = client.put_blob(&stranger, &market.chain, content.clone(), 1).await.unwrap_err();
+    assert_eq!(error.code(), 5021, "{error}");
+    let error = client.put_blob(&known, &Hash::of(b"other chain"), content.clone(), 1).await.unwrap_err();
+    assert_eq!(error.code(), 1005, "{error}");
+    assert_eq!(client.put_blob(&known, &market.chain, content.clone(), 3).await.unwrap(), hash);
+    assert_eq!(client.put_blob(&known, &market.chain, content.clone(), 1).await.unwrap(), hash);
+    assert!(client.has_blob(hash).await.unwrap());
+    assert_eq!(client.get_blob(hash, &|_| {}).await.unwrap(), content);
+    assert_eq!(market.net.blobs().get(&hash).unwrap().unwrap(), content);
+
+    // Bytes that aren't what their name says, with a good signature.
+    let named = Hash::of(b"another");
+    let signature = known.sign(Domain::Request, &market.chain, &upload_content(&named, 5));
+    let put = |length: Option<u64>| {
+        let mut request = http()
+            .put(format!("{}/v1/blobs/{}", market.url, named.to_hex()))
+            .header(KEY_HEADER, known.public().to_string())
+            .header(SIGNATURE_HEADER, signature.to_string())
+            .body("bytes");
+        if let Some(length) = length {
+            request = request.header("content-length", length).body(reqwest::Body::default());
+        }
+        request.send()
+    };
+    let response = put(None).await.unwrap();
+    assert_eq!(response.status(), 422);
+    assert_eq!(response.json::<ErrorBody>().await.unwrap().code, 5022);
+    assert!(!client.has_blob(named).await.unwrap());
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_announced_as_too_long_is_refused_before_it_comes() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let market = Market::start().await;
+    let mut stream = tokio::net::TcpStream::connect(market.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let head =
+        format!("PUT /v1/blobs/{} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", Hash::of(b"").to_hex(), MAX_BLOB_BYTES + 1);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 413") || answer.is_empty(), "{answer}");
+    market.end().await;
+}
+
+fn log(rank: u32, sequence: u64) -> Progress {
+    Progress { time: TimeMs(1), rank, sequence, kind: ProgressKind::Log { line: format!("line {sequence}") } }
+}
+
+fn batch(key: &SecretKey, chain: &ChainId, job: JobId, entries: &[Progress]) -> ProgressBatch {
+    let entries = serde_json::to_string(entries).unwrap();
+    let signature = key.sign(Domain::Request, chain, &progress_content(job, &entries));
+    ProgressBatch { machine: MachineId::from_key(&key.public()), entries, signature }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_quoted_submitted_watched_and_cancelled() {
+    let mut market = Market::start().await;
+    let (lender, borrower) = (market.open_account(1).await, market.open_account(2).await);
+    let machine = market.lend(&lender, 3).await;
+    let idle = market.lend(&lender, 4).await;
+    let client = market.client.clone();
+    let id_of = |key: &SecretKey| MachineId::from_key(&key.public());
+    assert_eq!(client.machines(Some(account_of(&lender))).await.unwrap().len(), 2);
+    assert_eq!(client.machines(Some(account_of(&borrower))).await.unwrap().len(), 0);
+    assert_eq!(client.machine(id_of(&idle)).await.unwrap().unwrap().state, MachineState::Idle);
+
+    let request = QuoteRequest { spec: hex::encode(spec().to_bytes()), train_samples: 60_000, validate_samples: 10_000 };
+    let quote = client.quote(&request).await.unwrap();
+    assert_eq!((quote.workers, quote.machines, quote.enough, quote.slots.len()), (1, 2, true, 4));
+
+    let job = JobId(1);
+    client.act(&borrower, Action::Borrow { spec: spec().to_bytes() }).await.unwrap();
+    let view = client.job(job).await.unwrap().unwrap();
+    assert_eq!((view.owner, view.leases.len(), view.state), (account_of(&borrower), 1, JobState::Matched));
+    assert_eq!(JobSpec::from_toml(&view.spec, &|_| None).unwrap(), spec());
+    assert_eq!(client.account(account_of(&borrower)).await.unwrap().unwrap().escrow, view.budget);
+    assert_eq!(client.jobs(Some(account_of(&lender))).await.unwrap().len(), 0);
+    assert_eq!(client.jobs(None).await.unwrap().len(), 1);
+    assert!(!client.job_history(job, None, 100).await.unwrap().is_empty());
+    // Machines are equal but for their ids, so either may have been chosen.
+    let (worker, other) = if view.leases[0].machine == id_of(&machine) { (machine, idle) } else { (idle, machine) };
+    let assigned = client.assignments(id_of(&worker)).await.unwrap();
+    assert_eq!((assigned.len(), assigned[0].job, assigned[0].lease), (1, job, view.leases[0].id));
+    assert_eq!((assigned[0].ranks.len(), assigned[0].ranks[0].key), (1, worker.public()));
+    assert_eq!(JobSpec::from_bytes(&hex::decode(&assigned[0].spec).unwrap()).unwrap(), spec());
+    assert!(client.assignments(id_of(&other)).await.unwrap().is_empty());
+
+    let report = |key: &SecretKey, entries: &[Progress]| batch(key, &market.chain, job, entries);
+    client.post_progress(job, &report(&worker, &[log(0, 1), log(0, 2)])).await.unwrap();
+    client.post_progress(job, &report(&worker, &[log(0, 2), log(0, 3)])).await.unwrap();
+    let refused = async |batch: ProgressBatch| client.post_progress(job, &batch).await.unwrap_err().code();
+    assert_eq!(refused(report(&other, &[log(0, 4)])).await, 5023);
+    assert_eq!(refused(report(&borrower, &[log(0, 4)])).await, 5023);
+    assert_eq!(refused(report(&worker, &[log(1, 1)])).await, 5024);
+    assert_eq!(refused(ProgressBatch { machine: id_of(&worker), ..report(&other, &[log(0, 4)]) }).await, 1005);
+    assert_eq!(refused(batch(&worker, &market.chain, JobId(2), &[log(0, 4)])).await, 1005);
+    assert_eq!(client.progress(job, 0).await.unwrap(), [log(0, 1), log(0, 2), log(0, 3)]);
+    assert_eq!(client.progress(job, 2).await.unwrap(), [log(0, 3)]);
+
+    // Somebody watches while the gateway is restarted, more is reported, and the job ends.
+    let mut watched = client.progress_stream(job);
+    let mut next = async || tokio::time::timeout(SOON, watched.next()).await.unwrap().unwrap();
+    assert!(matches!(next().await.unwrap(), JobEvent::State { state: JobState::Matched, .. }));
+    for sequence in 1..=3 {
+        assert_eq!(next().await.unwrap(), JobEvent::Progress { index: sequence, entry: log(0, sequence) });
+    }
+    market.close_gateway().await;
+    assert!(matches!(client.status().await.unwrap_err(), ApiError::Unreachable { .. }));
+    market.open_gateway(true, vec![]).await;
+    client.post_progress(job, &report_after(&market, &worker, job, 4)).await.unwrap();
+    client.act(&borrower, Action::Cancel { job }).await.unwrap();
+    let mut rest = Vec::new();
+    loop {
+        match next().await {
+            Ok(JobEvent::End) => break,
+            Ok(JobEvent::Progress { entry, .. }) => rest.push(entry.sequence),
+            Ok(JobEvent::State { .. }) => {}
+            Err(error) => assert!(error.retryable(), "{error}"),
+        }
+    }
+    assert_eq!(rest, [4], "nothing is told twice, nothing is missed");
+    assert_eq!(client.job(job).await.unwrap().unwrap().state, JobState::Cancelled);
+    assert!(client.ledger().await.unwrap().conserved);
+    market.end().await;
+}
+
+fn report_after(market: &Market, worker: &SecretKey, job: JobId, sequence: u64) -> ProgressBatch {
+    batch(worker, &market.chain, job, &[log(0, sequence)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_streamed_from_where_one_asks_with_what_they_changed() {
+    let market = Market::start().await;
+    let key = market.open_account(1).await;
+    let mut stream = market.client.block_stream(Some(Height(0)));
+    let mut heights = Vec::new();
+    let opened = loop {
+        let block = tokio::time::timeout(SOON, stream.next()).await.unwrap().unwrap().unwrap();
+        heights.push(block.height.0);
+        if let Some(event) = block.events.iter().find(|event| event.account() == Some(account_of(&key))) {
+            break event.clone();
+        }
+    };
+    assert!(matches!(opened, Event::Posted { .. }));
+    assert_eq!(heights, (1..=heights.len() as u64).collect::<Vec<_>>());
+    // And goes on with new ones.
+    let last = heights.len() as u64;
+    let next = tokio::time::timeout(SOON, stream.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(next.height, Height(last + 1));
+    market.end().await;
+}
+
+/// The other gateway is a stand-in that counts what it gets: beside a real one, nobody could tell which of the two a
+/// transaction came from.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_users_submit_is_given_to_the_other_gateways_once() {
+    let (got, mut given) = tokio::sync::mpsc::unbounded_channel();
+    let stand_in = axum::Router::new().route(
+        "/v1/transactions",
+        axum::routing::post(async move |uri: axum::http::Uri, body: axum::body::Bytes| {
+            got.send((uri.query().map(str::to_owned), body)).unwrap();
+            "{}"
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, stand_in).await.unwrap() });
+
+    let market = Market::start_with(true, vec![other]).await;
+    let open = async |seed: u8| {
+        let key = SecretKey::from_seed([seed; 32]);
+        let request = VoucherRequest { identity: format!("{seed}"), key: key.public() };
+        let voucher = market.client.voucher(&request).await.unwrap();
+        market.client.prepare(&key, Action::OpenAccount { voucher }).await.unwrap()
+    };
+    let (forwarded, own) = (open(1).await, open(2).await);
+    // One that came from another gateway isn't sent around again.
+    let url = format!("{}/v1/transactions?forward=false&wait_ms=20000", market.url);
+    let answer: Value = http().post(url).body(encode(&forwarded)).send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["code"], 0, "{answer}");
+    market.client.submit(&own, SOON).await.unwrap();
+    let (query, body) = tokio::time::timeout(SOON, given.recv()).await.unwrap().unwrap();
+    assert_eq!((query.as_deref(), body.as_ref()), (Some("forward=false"), encode(&own).as_slice()));
+    assert!(given.try_recv().is_err());
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_that_is_served_is_the_committed_one_and_browsers_may_read() {
+    let market = Market::start().await;
+    let response = http().get(format!("{}/v1/openapi.json", market.url)).header("origin", "http://x").send().await.unwrap();
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/openapi.json");
+    assert!(response.text().await.unwrap() == std::fs::read_to_string(path).unwrap());
+    market.end().await;
+}
