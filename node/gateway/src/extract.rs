@@ -1,6 +1,6 @@
 //! What handlers take from a request. Each refuses with an error body, and reads no more than its bound.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,6 +14,8 @@ use crate::error::Refusal;
 
 /// The most bytes beyond a limit that are read and thrown away, so that the sender reads the refusal rather than a reset.
 const DRAIN_BYTES: u64 = 8 * 1024 * 1024;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// The one path parameter of a route, parsed.
 pub(crate) struct Id<T>(pub T);
@@ -96,11 +98,15 @@ pub(crate) async fn read(body: Body, limit: u64) -> Result<Bytes, Refusal> {
 /// Throws a bounded part of a body away before it is refused.
 pub(crate) async fn drain(body: Body) {
     let mut stream = body.into_data_stream();
-    let mut length = 0;
-    while let Some(Ok(chunk)) = stream.next().await {
-        length += chunk.len() as u64;
-        if length > DRAIN_BYTES {
-            return;
+    let thrown_away = async {
+        let mut length = 0;
+        while let Some(Ok(chunk)) = stream.next().await {
+            length += chunk.len() as u64;
+            if length > DRAIN_BYTES {
+                return;
+            }
         }
-    }
+    };
+    // Who sends nothing more is answered now.
+    tokio::time::timeout(DRAIN_TIME, thrown_away).await.ok();
 }

@@ -193,7 +193,8 @@ async fn an_account_is_opened_with_a_voucher_and_everything_about_it_can_be_read
     let latest = client.block(None).await.unwrap().unwrap();
     assert!(latest.header.height >= block.header.height);
     let listed = client.blocks(Some(block.header.height), 1).await.unwrap();
-    assert_eq!(listed.iter().map(|b| b.header.height.0).collect::<Vec<_>>(), [block.header.height.0 - 1].map(|h| h).to_vec());
+    let heights: Vec<u64> = listed.iter().map(|b| b.header.height.0).collect();
+    assert_eq!(heights, [block.header.height.0 - 1]);
 
     let (status, ledger) = (client.status().await.unwrap(), client.ledger().await.unwrap());
     assert_eq!((status.name.as_str(), status.chain, status.validators), ("local", market.chain, 1));
@@ -226,8 +227,6 @@ async fn every_refusal_is_an_error_body_with_a_stable_code() {
     let account = account_of(&key);
     let machine = MachineId::from_key(&key.public());
     let batch = json!({ "machine": machine, "entries": "[]", "signature": "00".repeat(64) }).to_string().into_bytes();
-    let mut overdrawn = spec();
-    overdrawn.workers.ram_mib = 1;
     let quote = json!({ "spec": "00", "train_samples": 1, "validate_samples": 1 }).to_string().into_bytes();
     let voucher = json!({ "identity": "a", "key": key.public() }).to_string().into_bytes();
 
@@ -293,18 +292,14 @@ async fn a_blob_is_taken_from_known_keys_only_and_given_to_everybody() {
     // Bytes that aren't what their name says, with a good signature.
     let named = Hash::of(b"another");
     let signature = known.sign(Domain::Request, &market.chain, &upload_content(&named, 5));
-    let put = |length: Option<u64>| {
-        let mut request = http()
-            .put(format!("{}/v1/blobs/{}", market.url, named.to_hex()))
-            .header(KEY_HEADER, known.public().to_string())
-            .header(SIGNATURE_HEADER, signature.to_string())
-            .body("bytes");
-        if let Some(length) = length {
-            request = request.header("content-length", length).body(reqwest::Body::default());
-        }
-        request.send()
-    };
-    let response = put(None).await.unwrap();
+    let response = http()
+        .put(format!("{}/v1/blobs/{}", market.url, named.to_hex()))
+        .header(KEY_HEADER, known.public().to_string())
+        .header(SIGNATURE_HEADER, signature.to_string())
+        .body("bytes")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), 422);
     assert_eq!(response.json::<ErrorBody>().await.unwrap().code, 5022);
     assert!(!client.has_blob(named).await.unwrap());
@@ -319,11 +314,9 @@ async fn an_upload_that_is_announced_as_too_long_is_refused_before_it_comes() {
     let head =
         format!("PUT /v1/blobs/{} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", Hash::of(b"").to_hex(), MAX_BLOB_BYTES + 1);
     stream.write_all(head.as_bytes()).await.unwrap();
-    stream.shutdown().await.unwrap();
-    let mut answer = Vec::new();
-    tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-    let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.starts_with("HTTP/1.1 413") || answer.is_empty(), "{answer}");
+    let mut answer = [0; 12];
+    tokio::time::timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
     market.end().await;
 }
 
