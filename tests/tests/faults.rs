@@ -1,6 +1,6 @@
 //! Validators are killed; credits and jobs are not.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use deepmarket_tests::{Market, checkout, mnist, my_turn, wait_for};
 use serde_json::Value;
@@ -63,7 +63,7 @@ fn with_two_of_four_validators_down_the_chain_stops_and_goes_on_with_nothing_los
 
     // An account can be asked for, but no block comes for it.
     let mut opening = market.command(&["account", "open", "--name", "after", "--identity", "after@pdx.example"]);
-    let mut opening = opening.stdin(std::process::Stdio::null()).spawn().unwrap();
+    let mut opening = opening.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let heartbeats = std::time::Instant::now() + Duration::from_secs(15);
     wait_for("three slow heartbeats to pass", MINUTE, || (std::time::Instant::now() > heartbeats).then_some(()));
     let height = market.height(0).unwrap();
@@ -71,8 +71,9 @@ fn with_two_of_four_validators_down_the_chain_stops_and_goes_on_with_nothing_los
 
     market.restart_validator(2);
     wait_for("the chain to go on", 2 * MINUTE, || (market.height(0)? > height + 1).then_some(()));
-    let _ = opening.kill();
-    let _ = opening.wait();
+    let opened = wait_for("the waiting account to be opened", MINUTE, || opening.try_wait().unwrap());
+    assert!(opened.success(), "what was asked for while the chain stood still is done when it goes on");
+    assert_eq!(market.cli(&["account", "show", "after"])["granted"], 50_000_000);
     let id = before["id"].as_str().unwrap();
     assert_eq!(market.cli(&["account", "show", id])["granted"], before["granted"]);
     wait_for("the third validator to hold what was acknowledged", MINUTE, || {
