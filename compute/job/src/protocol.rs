@@ -181,14 +181,14 @@ pub enum Reply {
     Bye,
 }
 
-/// Writes one frame and flushes.
+/// Writes one frame and flushes. The message goes straight to the pipe: no copy of it is made.
 pub fn write_frame<T: BorshSerialize>(to: &mut impl Write, message: &T) -> io::Result<()> {
-    let body = deepmarket_types::encode(message);
-    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME_BYTES).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {} bytes is over {MAX_FRAME_BYTES}", body.len()))
+    let bytes = borsh::object_length(message)?;
+    let length = u32::try_from(bytes).ok().filter(|_| bytes <= MAX_FRAME_BYTES).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {bytes} bytes is over {MAX_FRAME_BYTES}"))
     })?;
     to.write_all(&length.to_le_bytes())?;
-    to.write_all(&body)?;
+    message.serialize(to)?;
     to.flush()
 }
 

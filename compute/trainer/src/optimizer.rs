@@ -1,4 +1,3 @@
-use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::{Decimal, Optimizer};
 
 /// A decimal as the nearest float.
@@ -15,14 +14,6 @@ pub(crate) struct OptimizerState {
     pub(crate) first: Vec<f32>,
     /// Adam's mean square.
     pub(crate) second: Vec<f32>,
-}
-
-/// [`OptimizerState`] in canonical bytes.
-#[derive(BorshSerialize, BorshDeserialize)]
-pub(crate) struct SavedOptimizer {
-    pub(crate) steps: u64,
-    pub(crate) first: Vec<u8>,
-    pub(crate) second: Vec<u8>,
 }
 
 impl OptimizerState {

@@ -1,7 +1,6 @@
-use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::{
     DatasetManifest, JobSpec, Mode, Schedule, permutation,
-    protocol::{Part, bytes_to_floats, floats_to_bytes},
+    protocol::{Part, bytes_to_floats},
 };
 use deepmarket_types::Hash;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -12,7 +11,7 @@ use crate::{
     initial::initial_values,
     model_file,
     network::{Network, TrainingPass, to_vec},
-    optimizer::{OptimizerState, SavedOptimizer},
+    optimizer::OptimizerState,
     samples::Samples,
 };
 
@@ -65,13 +64,6 @@ pub struct Evaluation {
     pub correct: Option<u64>,
     /// Sum of the loss.
     pub loss_sum: f64,
-}
-
-#[derive(BorshSerialize, BorshDeserialize)]
-struct SavedState {
-    round: u64,
-    values: Vec<u8>,
-    optimizer: SavedOptimizer,
 }
 
 impl Trainer {
@@ -261,42 +253,49 @@ impl Trainer {
         Evaluation { samples: u64::from(samples), correct: self.validate.classes().map(|_| correct), loss_sum }
     }
 
-    /// The whole state in canonical bytes.
+    /// The whole state in canonical bytes: version ‖ next round ‖ optimizer steps ‖ three vectors, each with its length.
     pub fn save(&self) -> Vec<u8> {
-        let state = SavedState {
-            round: self.round,
-            values: floats_to_bytes(&self.values),
-            optimizer: SavedOptimizer {
-                steps: self.optimizer.steps,
-                first: floats_to_bytes(&self.optimizer.first),
-                second: floats_to_bytes(&self.optimizer.second),
-            },
-        };
-        let mut bytes = vec![STATE_VERSION];
-        bytes.extend(deepmarket_types::encode(&state));
+        let vectors = [&self.values, &self.optimizer.first, &self.optimizer.second];
+        let floats: usize = vectors.iter().map(|vector| vector.len()).sum();
+        let mut bytes = Vec::with_capacity(1 + 16 + vectors.len() * 8 + floats * 4);
+        bytes.push(STATE_VERSION);
+        bytes.extend(self.round.to_le_bytes());
+        bytes.extend(self.optimizer.steps.to_le_bytes());
+        for vector in vectors {
+            bytes.extend((vector.len() as u64).to_le_bytes());
+            vector.iter().for_each(|float| bytes.extend(float.to_le_bytes()));
+        }
         bytes
     }
 
-    /// Goes back to a state that [`Trainer::save`] gave for the same spec.
+    /// Goes back to a state that [`Trainer::save`] gave for the same spec. A state that can't be used changes nothing.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let refuse = |why: &str| Failure::data(format!("the saved state can't be used: {why}"));
-        let body = match bytes.split_first() {
-            Some((&STATE_VERSION, body)) => body,
-            _ => return Err(refuse("its version is not known to this release")),
+        let Some((&STATE_VERSION, mut rest)) = bytes.split_first() else {
+            return Err(refuse("its version is not known to this release"));
         };
-        let state = SavedState::try_from_slice(body).map_err(|e| refuse(&e.to_string()))?;
-        let floats = |bytes: &[u8], length: usize| {
-            bytes_to_floats(bytes).filter(|floats| floats.len() == length).ok_or_else(|| refuse("it is of another model"))
+        let number = |rest: &mut &[u8]| {
+            let (number, behind) = rest.split_first_chunk::<8>().ok_or_else(|| refuse("it is cut off"))?;
+            *rest = behind;
+            Ok::<u64, Failure>(u64::from_le_bytes(*number))
         };
-        let values = floats(&state.values, self.values.len())?;
-        let first = floats(&state.optimizer.first, self.optimizer.first.len())?;
-        let second = floats(&state.optimizer.second, self.optimizer.second.len())?;
-        if state.round > self.schedule.rounds {
-            return Err(refuse("its round is after the job's end"));
+        let (round, steps) = (number(&mut rest)?, number(&mut rest)?);
+        let mut vectors = Vec::new();
+        for own in [&self.values, &self.optimizer.first, &self.optimizer.second] {
+            if number(&mut rest)? != own.len() as u64 || rest.len() < own.len() * 4 {
+                return Err(refuse("it is of another model, or cut off"));
+            }
+            let (vector, behind) = rest.split_at(own.len() * 4);
+            vectors.push(bytes_to_floats(vector).ok_or_else(|| refuse("it is cut off"))?);
+            rest = behind;
         }
+        if round > self.schedule.rounds || !rest.is_empty() {
+            return Err(refuse("its round is after the job's end, or it is too long"));
+        }
+        let [values, first, second] = vectors.try_into().expect("three vectors were read");
         self.values = values;
-        self.optimizer = OptimizerState { steps: state.optimizer.steps, first, second };
-        (self.round, self.pending) = (state.round, None);
+        self.optimizer = OptimizerState { steps, first, second };
+        (self.round, self.pending) = (round, None);
         Ok(())
     }
 
@@ -337,8 +336,20 @@ impl OptimizerState {
     }
 }
 
+/// `Hash::tagged` over the little-endian bytes of floats, without a copy of them all.
 fn hash_floats(tag: &str, floats: &[f32]) -> Hash {
-    Hash::tagged(tag, &[&floats_to_bytes(floats)])
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(tag.len() as u64).to_le_bytes());
+    hasher.update(tag.as_bytes());
+    hasher.update(&(floats.len() as u64 * 4).to_le_bytes());
+    let mut bytes = [0; 16 * 1024];
+    for floats in floats.chunks(bytes.len() / 4) {
+        for (bytes, float) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(floats) {
+            *bytes = float.to_le_bytes();
+        }
+        hasher.update(&bytes[..floats.len() * 4]);
+    }
+    Hash(*hasher.finalize().as_bytes())
 }
 
 /// The index of the greatest value, the first of equal ones.
@@ -389,8 +400,8 @@ mod tests {
     #[test]
     fn each_optimizer_and_loss_learns() {
         for optimizer in [
-            "sgd = { lr = 0.05 }",
-            "sgd = { lr = 0.01, momentum = 0.9, nesterov = true, weight_decay = 1e-4 }",
+            "sgd = { lr = 0.005 }",
+            "sgd = { lr = 0.001, momentum = 0.9, nesterov = true, weight_decay = 1e-4 }",
             "adam = { lr = 0.01 }",
             "adamw = { lr = 0.01 }",
         ] {
@@ -503,6 +514,15 @@ mod tests {
             assert!(failure.reason == FailureReason::DataUnavailable && failure.message.contains(words), "{failure}");
         }
         assert_eq!(one.train.len(), crate::testing::SAMPLES);
+    }
+
+    #[test]
+    fn floats_are_hashed_as_their_bytes() {
+        for length in [0, 1, 4095, 4096, 4097, 10_000] {
+            let floats: Vec<f32> = (0..length).map(|i| i as f32 * 0.1).collect();
+            let bytes = deepmarket_job::protocol::floats_to_bytes(&floats);
+            assert_eq!(hash_floats("tag", &floats), Hash::tagged("tag", &[&bytes]));
+        }
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! What a spec is said to need is at least what its trainer uses: the constants of `deepmarket-job`'s sizing, measured.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Dataset, Process, evaluate, round};
+use deepmarket_dataset::shard_bytes;
+use deepmarket_job::{
+    BASELINE_MIB, DatasetManifest, Decimal, Features, JobSpec, Shard, Split, Targets,
+    protocol::{Reply, Request},
+};
+use deepmarket_types::Hash;
+
+/// 512 samples of 28 × 28: small against what is measured.
+fn dataset() -> Dataset {
+    let classes: Vec<u8> = (0..512).map(|i| (i % 10) as u8).collect();
+    let bytes = shard_bytes(&(0..512 * 784).map(|i| (i * 31 % 251) as u8).collect::<Vec<u8>>(), &classes, &[1, 28, 28]);
+    let shard = Shard { hash: Hash::of(&bytes), bytes: bytes.len() as u64, samples: 512 };
+    let splits = ["train", "test"].map(|name| Split { name: name.into(), samples: 512, shards: vec![shard] }).to_vec();
+    let x = Features::U8 { mean: Decimal::ZERO, std: Decimal::ONE };
+    let manifest = DatasetManifest { name: "noise".into(), shape: vec![1, 28, 28], x, y: Targets::Class { classes: 10 }, splits };
+    Dataset { manifest, shards: vec![(shard.hash, bytes)] }
+}
+
+/// Peak memory of two rounds, an evaluation, a checkpoint and an export, and what the spec's check says.
+fn peak_and_sized_mib(layers: &str, batch: u32, mode: &str) -> (u64, u64) {
+    let dataset = dataset();
+    let text = format!(
+        "name = \"memory\"\n[workers]\nram_mib = 8192\n[budget]\nmax_credits = 1\n[data]\nmanifest = \"noise\"\n[model]\n\
+         input = [1, 28, 28]\nlayers = [ {layers} ]\n[training]\nloss = \"cross_entropy\"\noptimizer = {{ adam = {{ lr = 1e-4 }} }}\n\
+         batch = {batch}\nepochs = 4\nmode = {mode}\n"
+    );
+    let spec = JobSpec::from_toml(&text, &|_| Some(dataset.manifest.hash())).expect("a valid spec");
+    let mut ranks = vec![Process::start(Path::new(env!("CARGO_BIN_EXE_deepmarket-trainer")), &["--ram-mib", "8192"])];
+    ranks[0].join(&spec, &dataset, 0, 1);
+    round(&mut ranks, 0);
+    evaluate(&mut ranks);
+    for request in [Request::Save, Request::Export] {
+        assert!(!matches!(ranks[0].ask(&request), Reply::Failed { .. }));
+    }
+    let peak = round(&mut ranks, 1).peak_ram_mib;
+    (peak, spec.check().expect("it was checked").ram_mib * 8 / 10)
+}
+
+#[test]
+fn a_trainer_uses_no_more_memory_than_its_spec_was_sized_for() {
+    let conv = |out| format!("{{ conv2d = {{ out = {out}, kernel = 3, padding = 1 }} }}, \"relu\", ");
+    let pool = "{ max_pool2d = { kernel = 2 } }, ";
+    let norms = |out| format!("{{ conv2d = {{ out = {out}, kernel = 3, padding = 1 }} }}, \"batch_norm\", \"gelu\", ");
+    let head = "\"flatten\", { linear = { out = 10 } }";
+    for (layers, batch, mode) in [
+        (format!("{}{pool}{}{pool}{head}", conv(16), conv(32)), 64, "\"sync\""),
+        (format!("{}{}{pool}{{ dropout = {{ rate = 0.25 }} }}, {head}", conv(32), conv(64)), 256, "\"sync\""),
+        (format!("{}{}{pool}{head}", norms(16), norms(16)), 128, "{ local = { steps = 2 } }"),
+        (
+            format!("\"flatten\", {{ linear = {{ out = 4096 }} }}, \"relu\", {{ linear = {{ out = 2048 }} }}, {head}"),
+            16,
+            "\"sync\"",
+        ),
+        (format!("\"flatten\", {{ linear = {{ out = 4096 }} }}, \"relu\", {head}"), 16, "{ local = { steps = 2 } }"),
+    ] {
+        let (peak, sized) = peak_and_sized_mib(&layers, batch, mode);
+        println!("{peak} of {sized} MiB: batch {batch}, {mode}, {layers}");
+        assert!(peak <= sized, "{peak} MiB used, {sized} MiB sized: {layers}");
+        assert!(peak + BASELINE_MIB > sized / 6, "sized far too generously: {peak} MiB used, {sized} MiB sized: {layers}");
+    }
+}
