@@ -64,7 +64,12 @@ impl Store {
 
         let index = self.column(column::INDEX);
         for (place, result) in decided.results.iter().enumerate() {
-            batch.put_cf(index, keys::transaction(&result.id), encode(&(height, place as u32)));
+            let key = keys::transaction(&result.id);
+            // A transaction succeeds at most once. One that is decided again (a faulty proposer can do that) is rejected, and
+            // must not hide its first result; one that came too early may succeed later, and then that is what counts.
+            if result.code == 0 || self.db.get_pinned_cf(index, &key)?.is_none() {
+                batch.put_cf(index, key, encode(&(height, place as u32)));
+            }
         }
         for (number, event) in decided.events.iter().enumerate() {
             let number = number as u32;

@@ -51,7 +51,35 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     }
 }
 
+/// The allocator's setting, read once before `main`: take memory from the system when it is used, not a gibibyte ahead. What
+/// is taken ahead counts as used, and a trainer of 1 GiB would have spent its limit before its first tensor.
+const MEMORY_ON_DEMAND: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
+
+/// Starts this program anew in its own place, unless the allocator was set up already.
+#[cfg(unix)]
+fn take_memory_on_demand() -> Result<(), String> {
+    use std::os::unix::process::CommandExt as _;
+    let (name, value) = MEMORY_ON_DEMAND;
+    if std::env::var_os(name).is_some_and(|set| set == value) {
+        return Ok(());
+    }
+    let program = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(name, value).exec();
+    Err(format!("starting anew with memory on demand: {error}"))
+}
+
+#[cfg(not(unix))]
+fn take_memory_on_demand() -> Result<(), String> {
+    Ok(())
+}
+
 fn serve(ram_mib: Option<u64>) -> ExitCode {
+    if ram_mib.is_some()
+        && let Err(error) = take_memory_on_demand()
+    {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
     let limited = ram_mib.map_or(Ok(()), deepmarket_trainer::limit_ram_mib);
     if let Err(error) = limited.and_then(|()| deepmarket_trainer::confine()) {
         eprintln!("{error}");

@@ -66,3 +66,16 @@ fn a_trainer_uses_no_more_memory_than_its_spec_was_sized_for() {
         assert!(peak + BASELINE_MIB > sized / 6, "sized far too generously: {peak} MiB used, {sized} MiB sized: {layers}");
     }
 }
+
+/// The allocator must not take its limit ahead: a limit is for what the job uses.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_trainer_that_does_nothing_yet_has_spent_almost_nothing_of_its_limit() {
+    let mut process = Process::start(Path::new(env!("CARGO_BIN_EXE_deepmarket-trainer")), &["--ram-mib", "1024"]);
+    // It answers, so it has set itself up.
+    assert!(matches!(process.ask(&Request::Measure { seed: 1 }), Reply::Measured { .. }));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("it runs");
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).expect("Linux tells it");
+    let kib: u64 = data.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number");
+    assert!(kib < 512 * 1024, "{kib} KiB count as used");
+}

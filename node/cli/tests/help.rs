@@ -21,7 +21,8 @@ fn every_verb_has_help_with_an_example_and_takes_json() {
     for verb in verbs(&help(&[])) {
         let text = help(&[&verb]);
         let below = verbs(&text);
-        let paths: Vec<Vec<&str>> = if below.is_empty() { vec![vec![&verb]] } else { below.iter().map(|b| vec![verb.as_str(), b]).collect() };
+        let paths: Vec<Vec<&str>> =
+            if below.is_empty() { vec![vec![&verb]] } else { below.iter().map(|b| vec![verb.as_str(), b]).collect() };
         for path in paths {
             let text = help(&path);
             assert!(text.contains("Example:"), "{path:?} shows no example");

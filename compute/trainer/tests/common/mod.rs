@@ -34,6 +34,11 @@ impl Process {
         Process { child, to, from }
     }
 
+    #[allow(dead_code)] // Not every test file looks at the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn send(&mut self, request: &Request) {
         write_frame(&mut self.to, request).expect("the trainer reads");
     }
