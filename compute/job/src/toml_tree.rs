@@ -168,7 +168,7 @@ impl<'a> Node<'a> {
             }
             _ => return Err(self.wrong(example)),
         };
-        match known.iter().any(|known| *known == name) {
+        match known.contains(&name) {
             true => Ok((name, options)),
             false => Err(self.error(Unknown, format!("'{}' is not known", shorten(name)), suggest(name, known))),
         }

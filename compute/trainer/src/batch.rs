@@ -35,7 +35,14 @@ enum Kept {
     Convolution { input: Rc<Vec<f32>> },
     Relu { output: Rc<Vec<f32>> },
     MaxPooling { input: Rc<Vec<f32>>, output: Rc<Vec<f32>> },
-    Graph { input: Activations, leaves: Vec<Leaf>, output: Activations },
+    Graph(Box<KeptGraph>),
+}
+
+/// A graph's own input, parameters and output.
+struct KeptGraph {
+    input: Activations,
+    leaves: Vec<Leaf>,
+    output: Activations,
 }
 
 /// The stages of a network. The last one is always a graph: it ends with the outputs.
@@ -105,7 +112,8 @@ pub(crate) fn train_batch(
             (Stage::MaxPooling(pooling), Kept::MaxPooling { input, output }) => {
                 Some(pooling.backward(&input, &output, &gradient.expect("a graph comes after")))
             }
-            (Stage::Graph(layers), Kept::Graph { input, leaves, output }) => {
+            (Stage::Graph(layers), Kept::Graph(graph)) => {
+                let KeptGraph { input, leaves, output } = *graph;
                 let of_loss = match gradient {
                     None => mean_loss(loss, output.flat(), samples.targets(indexes)),
                     Some(gradient) => weighted_sum(output, gradient, count),
@@ -188,7 +196,7 @@ fn forward(
                 };
                 let next = Rc::new(next);
                 last = Some(output.clone());
-                keep(Kept::Graph { input, leaves, output });
+                keep(Kept::Graph(Box::new(KeptGraph { input, leaves, output })));
                 next
             }
         };
