@@ -18,12 +18,12 @@ build: packages ## Build the programs deepmarket and deepmarket-trainer
 	@cargo build --release --locked --workspace
 
 .PHONY: test
-test: build mnist ## Run the whole test suite
+test: packages mnist ## Run the whole test suite (it builds the programs itself)
 	@cargo test --release --locked --workspace
 
 .PHONY: bench
 bench: build mnist ## Measure trainer, workers and ledger; prints a table, writes bench.json
-	@cargo run --release --locked --quiet -p deepmarket-tests --bin bench -- $(ARGS)
+	@$(BIN)/bench $(ARGS)
 
 .PHONY: check
 check: packages ## Formatting, lints and licences
