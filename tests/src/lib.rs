@@ -27,7 +27,9 @@ pub fn my_turn() -> MutexGuard<'static, ()> {
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test has a path");
     let folder = own.ancestors().skip(1).find(|folder| folder.join(name).is_file());
-    folder.unwrap_or_else(|| panic!("{name} is not built: run `make build` first (`cargo test --workspace` builds it too)")).join(name)
+    folder
+        .unwrap_or_else(|| panic!("{name} is not built: run `make build` first (`cargo test --workspace` builds it too)"))
+        .join(name)
 }
 
 /// The checkout.

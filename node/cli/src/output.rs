@@ -18,9 +18,16 @@ pub fn start_logging(args: &Args) {
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,deepmarket={own},deepmarket_cli={own}")));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_filter(own)));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+}
+
+/// Our own crates at one level, engines at theirs.
+fn default_filter(own: &str) -> String {
+    let crates = ["cli", "consensus", "engine", "gateway", "ledger", "net", "store", "worker"];
+    let ours: Vec<String> = crates.iter().map(|name| format!("deepmarket_{name}={own}")).collect();
+    format!("warn,{},{}", deepmarket_consensus::ENGINE_LOG_FILTER, ours.join(","))
 }
 
 /// How a verb shows its result.

@@ -34,7 +34,6 @@ impl Process {
         Process { child, to, from }
     }
 
-    #[allow(dead_code)] // Not every test file looks at the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -77,10 +76,6 @@ impl Process {
     /// Waits for the process after its pipe was closed.
     pub fn end(mut self) -> ExitStatus {
         self.child.wait().expect("the trainer ends")
-    }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 }
 

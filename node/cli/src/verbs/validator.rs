@@ -144,9 +144,16 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
         own: own_gateway.unwrap_or_default(),
         gateways,
     };
-    let served = Gateway::serve(gateway, stop.clone()).await;
+    // A node that can't go on (a block that can't be stored, a broken invariant) must not leave a gateway that answers.
+    let served = tokio::select! {
+        served = Gateway::serve(gateway, stop.clone()) => served.map_err(Failure::environment),
+        ended = node.ended() => Err(Failure::environment(match ended {
+            Ok(()) => "consensus ended".to_owned(),
+            Err(error) => error.to_string(),
+        })),
+    };
     node.stop().await;
-    served.map_err(Failure::environment)
+    served
 }
 
 fn key_path(dir: &Path) -> PathBuf {
