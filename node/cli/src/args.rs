@@ -335,7 +335,7 @@ pub enum Validator {
         #[arg(long, hide = true)]
         with_parent: bool,
     },
-    /// Issue a registrar's voucher for a verified identity.
+    /// Issue a registrar's voucher for a verified identity (needs the institution's registrar.json in the folder).
     #[command(after_help = "Example:\n  deepmarket validator voucher --dir validator --identity alice@pdx.edu --key <hex>")]
     Voucher {
         /// The validator's folder.

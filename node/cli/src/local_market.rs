@@ -220,9 +220,11 @@ fn prepare(folder: &Path, genesis: Option<&Path>) -> Outcome<Genesis> {
         let dir = validator_folder(folder, index);
         validators.push(validator::init(&dir, &format!("local-{index}"), "127.0.0.1", validator::Ports::default())?);
     }
-    // Each local validator is a registrar too.
-    let registrars = validators.iter().map(|v| v.key).collect();
-    let document = document.complete(validator::now(), validators, registrars).map_err(Failure::user)?;
+    let registrar = SecretKey::generate();
+    for index in 0..VALIDATORS {
+        keys::write(&validator::registrar_path(&validator_folder(folder, index)), &registrar)?;
+    }
+    let document = document.complete(validator::now(), validators, vec![registrar.public()]).map_err(Failure::user)?;
     let text = document.to_toml();
     for index in 0..VALIDATORS {
         write_whole(&validator_folder(folder, index).join("genesis.toml"), text.as_bytes())?;

@@ -32,7 +32,7 @@ struct ValidatorFile {
     consensus: String,
     /// Where the blob peer listens (multiaddress).
     blobs: String,
-    /// Does this gateway's registrar vouch for any identity (`open`: local markets only) or for none (`closed`)?
+    /// Does this gateway vouch for any identity (`open`: local markets only; needs `registrar.json`) or for none (`closed`)?
     registrar: RegistrarPolicy,
 }
 
@@ -68,7 +68,7 @@ pub async fn run(settings: &Settings, verb: Validator) -> Outcome {
         Validator::Run { dir, with_parent } => serve(&dir, with_parent).await,
         Validator::Voucher { dir, identity, key } => {
             let genesis = read_genesis(&dir)?;
-            let registrar = keys::read(&key_path(&dir))?;
+            let registrar = keys::read(&registrar_path(&dir))?;
             let expires = now().plus(VOUCHER_LIFETIME.as_millis() as u64);
             let identity = deepmarket_gateway::identity_hash(&registrar, &identity);
             let voucher = Voucher::sign(&registrar, &genesis.chain_id(), identity, key, expires);
@@ -129,6 +129,10 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
     })
     .await
     .map_err(Failure::environment)?;
+    let registrar = match file.registrar {
+        RegistrarPolicy::Open => Some(Registrar::open(keys::read(&registrar_path(dir))?)),
+        RegistrarPolicy::Closed => None,
+    };
     let own_gateway = genesis.validators.iter().find(|v| v.key == key.public()).map(|v| v.gateway.clone());
     let gateways: Vec<String> = genesis.validators.iter().map(|v| v.gateway.clone()).collect();
     let gateway = GatewayConfig {
@@ -140,7 +144,7 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
         node: node.clone(),
         net,
         data: dir.join("gateway"),
-        registrar: (file.registrar == RegistrarPolicy::Open).then(|| Registrar::open(key)),
+        registrar,
         own: own_gateway.unwrap_or_default(),
         gateways,
     };
@@ -158,6 +162,12 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
 
 fn key_path(dir: &Path) -> PathBuf {
     dir.join("key.json")
+}
+
+/// The institution's registrar key. All its validators share one, because the salt of identities comes from it: with two, one
+/// person could open two accounts.
+pub fn registrar_path(dir: &Path) -> PathBuf {
+    dir.join("registrar.json")
 }
 
 fn read_genesis(dir: &Path) -> Outcome<Genesis> {
