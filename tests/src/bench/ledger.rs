@@ -33,7 +33,7 @@ pub fn measure(quick: bool) -> Value {
 async fn load(market: &Market, owner: &SecretKey, quick: bool) -> Value {
     let client = Client::new(market.gateways()).expect("addresses of gateways");
     let chain = client.status().await.expect("a status").chain;
-    let (machines, beats) = if quick { (8, 20) } else { (16, 200) };
+    let (machines, beats) = if quick { (8, 20) } else { (16, 600) };
     let mut keys = Vec::new();
     for _ in 0..=machines {
         keys.push(register(&client, &chain, owner).await);
