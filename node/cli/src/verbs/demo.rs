@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use deepmarket_api::{AccountView, HistoryEntry, JobView, LedgerView, ProgressKind};
-use deepmarket_types::{AccountId, Event, SecretKey};
+use deepmarket_types::{AccountId, Event, Hash, SecretKey};
 use serde::Serialize;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     local_market::LocalMarket,
     output::{self, Output, credits},
     processes::stop_signal,
-    settings::{Datasets, Settings},
+    settings::Settings,
     verbs::{account, data, follow, job, lend, result},
 };
 
@@ -61,8 +61,7 @@ pub async fn run(settings: &Settings, args: Demo) -> Outcome {
         return Err(Failure::user(format!("there is no dataset in {}", args.dataset.display()))
             .hint("`make mnist` puts MNIST's files there; another folder with IDX files: --dataset DIR"));
     }
-    let spec_text = std::fs::read_to_string(&args.job).map_err(|e| Failure::user(format!("{}: {e}", args.job.display())))?;
-    drop(spec_text);
+    job::parse_spec(&args.job, &|_| Some(Hash::default()))?;
     let stop = stop_signal(false)?;
     let temporary = tempfile::tempdir().map_err(io("making a temporary folder"))?;
     let folder = args.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
@@ -106,11 +105,10 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
         credits(now.ram_gib_hour)
     ));
 
-    let datasets = Datasets::in_folder(folder);
-    let dataset = data::add(&client, &market.chain, &borrower, &args.dataset, "mnist", output).await?;
+    let dataset = data::add(&client, &market.chain, &borrower, &args.dataset, "demo", output).await?;
     output.say(format!("dataset stored: {}, manifest {}", output::bytes(dataset.bytes), dataset.manifest));
-    datasets.add("mnist", dataset)?;
-    let spec = job::read_spec(&args.job, &datasets)?;
+    // The job may call the demo's dataset as it likes.
+    let spec = job::parse_spec(&args.job, &|_| Some(dataset.manifest))?;
     let quote = job::quote(&client, &spec).await?;
     output.say(job::describe_quote(&spec, &quote));
 

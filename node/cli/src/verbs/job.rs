@@ -2,7 +2,7 @@ use std::{fs, path::Path};
 
 use deepmarket_api::{Client, JobEvent, JobView, Quote, QuoteRequest};
 use deepmarket_job::{DatasetManifest, JobSpec};
-use deepmarket_types::{AccountId, Action, Event, JobId, SecretKey};
+use deepmarket_types::{AccountId, Action, Event, Hash, JobId, SecretKey};
 use futures::StreamExt as _;
 
 use crate::{
@@ -39,10 +39,14 @@ pub async fn run(settings: &Settings, verb: Job) -> Outcome {
 
 /// Reads a job file; dataset names are those that `data add` gave.
 pub fn read_spec(file: &Path, datasets: &Datasets) -> Outcome<JobSpec> {
-    let text = fs::read_to_string(file).map_err(|e| Failure::user(format!("{}: {e}", file.display())))?;
     let known = datasets.read()?;
-    JobSpec::from_toml(&text, &|name| known.get(name).map(|d| d.manifest))
-        .map_err(|e| Failure::user(format!("{}: {e}", file.display())).code(e.code()))
+    parse_spec(file, &|name| known.get(name).map(|d| d.manifest))
+}
+
+/// Reads a job file whose dataset names are resolved by the caller.
+pub fn parse_spec(file: &Path, resolve: &dyn Fn(&str) -> Option<Hash>) -> Outcome<JobSpec> {
+    let text = fs::read_to_string(file).map_err(|e| Failure::user(format!("{}: {e}", file.display())))?;
+    JobSpec::from_toml(&text, resolve).map_err(|e| Failure::user(format!("{}: {e}", file.display())).code(e.code()))
 }
 
 /// The job's dataset, from the market.
