@@ -112,7 +112,7 @@ async fn history(settings: &Settings, who: Option<&str>, limit: usize) -> Outcom
             Event::Posted { purse, amount, incoming, cause, .. } => Some(vec![
                 output::time(entry.time),
                 entry.height.to_string(),
-                format!("{}{amount}", if *incoming { "+" } else { "-" }),
+                format!("{}{}", if *incoming { "+" } else { "-" }, output::aligned(*amount)),
                 format!("{purse:?}").to_lowercase(),
                 cause_text(cause),
             ]),

@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::Lend,
     error::{Failure, Outcome},
-    keys,
-    output::{self, credits},
+    keys, output,
     processes::{stop_signal, trainer},
     settings::Settings,
     verbs::account,
@@ -173,7 +172,7 @@ fn list(machines: &[MachineView]) -> String {
         let offered = m.offer.map(|o| format!("{} cores, {} MiB", o.resources.cores, o.resources.ram_mib));
         let state = if m.reason.is_empty() { m.state.to_string() } else { m.reason.clone() };
         let leases = m.leases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        vec![m.config.name.clone(), m.id.to_string(), offered.unwrap_or_default(), state, leases, credits(m.earned)]
+        vec![m.config.name.clone(), m.id.to_string(), offered.unwrap_or_default(), state, leases, output::aligned(m.earned)]
     });
-    output::table(&["machine", "id", "offered", "state", "leases", "earned"], &[5], rows)
+    output::table(&["machine", "id", "offered", "state", "leases", "earned (credits)"], &[5], rows)
 }

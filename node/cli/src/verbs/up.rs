@@ -7,7 +7,6 @@ use std::{
 use crate::{
     args::Up,
     error::{Failure, Outcome, io},
-    keys,
     local_market::{LocalMarket, MarketFile, lender_key},
     output,
     processes::stop_signal,
@@ -60,14 +59,11 @@ async fn attached(settings: &Settings, args: &Up) -> Outcome {
     ended
 }
 
-/// The lender's account of the local market and its machines.
+/// The local market's own lender and its machines. Its key stays in the market's folder: the accounts on this machine are the
+/// user's own.
 async fn start_machines(market: &mut LocalMarket, settings: &Settings, machines: u32) -> Outcome {
     let lender = lender_key(&market.folder)?;
     account::open_if_new(&market.client, &lender, "lender@local").await?;
-    let path = settings.accounts.path("lender")?;
-    if !path.exists() {
-        keys::write(&path, &lender)?;
-    }
     market.lend(&lender, machines, lend::Offering::one_core(), settings.output).await?;
     lend::wait_until_idle(&market.client, &lender, machines as usize).await
 }
