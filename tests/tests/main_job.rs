@@ -72,7 +72,7 @@ fn three_machines_train_mnist_with_64_local_steps_to_98_percent() {
 fn ctrl_c_in_the_middle_of_the_demo_leaves_no_process_behind() {
     let _turn = my_turn();
     let folder = tempfile::tempdir().unwrap();
-    let market = folder.path().join("market");
+    let (market, words) = (folder.path().join("market"), folder.path().join("words"));
     let mut demo = Command::new(program("deepmarket"))
         .args(["demo", "--json", "--keep"])
         .arg(&market)
@@ -81,10 +81,12 @@ fn ctrl_c_in_the_middle_of_the_demo_leaves_no_process_behind() {
         .current_dir(checkout())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(&words).unwrap())
         .spawn()
         .unwrap();
     let pids = wait_for("all seven processes", Duration::from_secs(120), || {
+        let ended = demo.try_wait().unwrap();
+        assert!(ended.is_none(), "the demo ended ({ended:?}):\n{}", std::fs::read_to_string(&words).unwrap());
         let file: Value = serde_json::from_str(&std::fs::read_to_string(market.join("market.json")).ok()?).ok()?;
         let pids: Vec<u32> = file["parts"].as_array()?.iter().filter_map(|p| p["pid"].as_u64()).map(|p| p as u32).collect();
         (pids.len() == 7).then_some(pids)

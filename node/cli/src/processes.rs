@@ -1,8 +1,12 @@
 use std::{
+    collections::BTreeSet,
     fs,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -105,10 +109,23 @@ pub fn stop_signal(with_parent: bool) -> Outcome<CancellationToken> {
     Ok(stop)
 }
 
-/// A port that is free now.
+/// Ports below those that systems give to outgoing connections (32768 and above on Linux): between choosing a port and
+/// listening on it, a connection of any process could take one of these.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A port that is free now and that this process didn't hand out before.
 pub fn free_port() -> Outcome<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(io("finding a free port"))?;
-    Ok(listener.local_addr().map_err(io("finding a free port"))?.port())
+    static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut handed_out = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..1000 {
+        // A hasher's keys are random for each process and count up with each hasher.
+        let random = RandomState::new().build_hasher().finish();
+        let port = PORTS.start + (random % PORTS.len() as u64) as u16;
+        if handed_out.insert(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Failure::environment("no free port was found").hint("name ports with --consensus-port, --gateway-port and --blob-port"))
 }
 
 /// The trainer's program: beside this one, or as `DEEPMARKET_TRAINER` says.
@@ -122,4 +139,16 @@ pub fn trainer() -> Outcome<PathBuf> {
             .hint("build it with `make build`, or name it with DEEPMARKET_TRAINER"));
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_handed_out_twice_and_none_that_connections_take() {
+        let ports: BTreeSet<u16> = (0..200).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 200);
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
 }
