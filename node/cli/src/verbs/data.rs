@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use deepmarket_api::Client;
+use deepmarket_dataset::DEFAULT_SHARD_SAMPLES;
 use deepmarket_types::{ChainId, SecretKey};
 
 use crate::{
@@ -12,8 +13,6 @@ use crate::{
 
 /// Gateways that hold each blob, so that one of them may be lost.
 const COPIES: usize = 2;
-/// Samples in a shard: small enough that up to six workers get even shares of MNIST.
-const SHARD_SAMPLES: usize = 1000;
 
 pub async fn run(settings: &Settings, verb: Data) -> Outcome {
     match verb {
@@ -52,7 +51,7 @@ pub async fn add(
     name: &str,
     output: output::Output,
 ) -> Outcome<Dataset> {
-    let imported = deepmarket_dataset::import_idx(folder, name, SHARD_SAMPLES)
+    let imported = deepmarket_dataset::import_idx(folder, name, DEFAULT_SHARD_SAMPLES)
         .map_err(|e| Failure::user(format!("{}: {e}", folder.display())).code(e.code()))?;
     let manifest = imported.manifest.to_bytes();
     let total: u64 = imported.shards.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>() + manifest.len() as u64;
