@@ -20,6 +20,8 @@ pub struct Account {
     pub granted: Credits,
     /// Earned credits.
     pub earned: Credits,
+    /// How reliable its machines were in thousandths: what a new machine of it begins with.
+    pub reliability: u32,
     /// How many machines it has.
     pub machines: u32,
     /// How many of its jobs are not closed.
@@ -89,6 +91,7 @@ impl Change<'_> {
             nonce: 0,
             granted: Credits::ZERO,
             earned: Credits::ZERO,
+            reliability: 500,
             machines: 0,
             open_jobs: 0,
         };

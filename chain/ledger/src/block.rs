@@ -170,11 +170,11 @@ impl Ledger {
             panic!("block {} was decided but can't follow on block {}: {error}", header.height, self.height());
         }
         let slots = self.params().slots;
-        if slots.slot_at(self.time()) != slots.slot_at(header.time) {
-            // Other prices, and other jobs may start.
-            self.rematch = true;
-        }
+        // Other prices, and other jobs may start.
+        let next_slot = self.height().0 == 0 || slots.slot_at(self.time()) != slots.slot_at(header.time);
+        self.rematch |= next_slot;
         let step_ms = header.time.since(self.time()).min(self.params().contact_step_ms);
+        self.statistics.today = self.flows_until(header.time);
         self.tip.height = header.height;
         self.tip.time = header.time;
         self.tip.block = header.hash();
@@ -182,9 +182,14 @@ impl Ledger {
 
         let mut change = Change::new(self, header);
         change.touch(StateKey::Tip);
+        change.touch(StateKey::Statistics);
+        change.move_offers(false);
         let results = transactions.iter().map(|transaction| change.transaction(transaction)).collect();
         change.lose_silent_machines();
-        change.end_expired_offers();
+        change.forget_void_invites();
+        if next_slot {
+            change.move_offers(true);
+        }
         change.stop_exhausted_jobs();
         change.match_jobs();
         if let Err(broken) = change.ledger.check_touched(change.touched()) {
@@ -211,7 +216,9 @@ impl Ledger {
             (Action::RegisterMachine { machine_key, config, .. }, Signer::Account(id)) => {
                 self.check_register(id, machine_key, config)
             }
-            (Action::Lend { machine, offer }, Signer::Account(id)) => self.check_lend(id, *machine, offer, now),
+            (Action::Lend { machine, offer, .. }, Signer::Account(id)) => self.check_lend(id, *machine, offer, now),
+            (Action::Invite { code, offer, expires }, Signer::Account(id)) => self.check_invite(id, code, offer, *expires, now),
+            (Action::Join { code, config, .. }, _) => self.check_join(&body.signer, code, config, now).map(drop),
             (Action::Withdraw { machine, .. }, Signer::Account(id)) => self.check_withdraw(id, *machine),
             (Action::Borrow { spec }, Signer::Account(id)) => self.check_borrow(id, spec, now).map(drop),
             (Action::Cancel { job }, Signer::Account(id)) => self.check_cancel(id, *job),
@@ -230,7 +237,7 @@ impl Ledger {
             return Err(Rejection::Expired { expires: body.expires, height });
         }
         let (signer, expected) = match &body.action {
-            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) => {
+            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => {
                 return if body.nonce == 0 { Ok(Signer::ByAction) } else { Err(Rejection::NonceNotZero(body.nonce)) };
             }
             Action::Heartbeat { .. } => {
@@ -242,6 +249,7 @@ impl Ledger {
             | Action::RegisterMachine { .. }
             | Action::Lend { .. }
             | Action::Withdraw { .. }
+            | Action::Invite { .. }
             | Action::Borrow { .. }
             | Action::Cancel { .. } => {
                 let account = self.account_of_key(&body.signer).ok_or(Rejection::UnknownAccount(body.signer))?;
@@ -258,12 +266,13 @@ impl Ledger {
 
 impl Change<'_> {
     fn transaction(&mut self, transaction: &VerifiedTransaction) -> TransactionResult {
+        let before = self.events.len();
         let result = self.try_transaction(transaction);
         let (code, message) = match &result {
             Ok(()) => (0, String::new()),
             Err(rejection) => (rejection.code(), rejection.message()),
         };
-        TransactionResult { id: transaction.id(), code, message }
+        TransactionResult { id: transaction.id(), code, message, events: (self.events.len() - before) as u32 }
     }
 
     fn try_transaction(&mut self, transaction: &VerifiedTransaction) -> Result<(), Rejection> {
@@ -280,7 +289,9 @@ impl Change<'_> {
             (Action::Receipt(receipt), _) => self.receipt(&body.signer, receipt),
             (Action::Transfer { to, amount }, Signer::Account(id)) => self.transfer(id, *to, *amount),
             (Action::RegisterMachine { machine_key, config, .. }, Signer::Account(id)) => self.register(id, machine_key, config),
-            (Action::Lend { machine, offer }, Signer::Account(id)) => self.lend(id, *machine, *offer),
+            (Action::Lend { machine, offer, mode }, Signer::Account(id)) => self.lend(id, *machine, *offer, *mode),
+            (Action::Invite { code, offer, expires }, Signer::Account(id)) => self.invite(id, *code, *offer, *expires),
+            (Action::Join { code, config, .. }, _) => self.join(&body.signer, *code, config),
             (Action::Withdraw { machine, mode }, Signer::Account(id)) => self.withdraw(id, *machine, *mode),
             (Action::Borrow { spec }, Signer::Account(id)) => self.borrow(id, spec),
             (Action::Cancel { job }, Signer::Account(id)) => self.cancel(id, *job),

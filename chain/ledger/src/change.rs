@@ -4,7 +4,7 @@ use deepmarket_types::{
     AccountId, Credits, Event, Header, JobId, JobState, LeaseId, LeaseState, MachineId, Posting, Purse, TimeMs, encode,
 };
 
-use crate::{Account, Job, Lease, Ledger, Machine, StateKey, Writes, machine::free_rank};
+use crate::{Account, Job, Lease, Ledger, Machine, StateKey, Writes, machine::free_rank, state::circumstances};
 
 /// A block being applied: the ledger, and what has to be told about its change. Every mutation goes through here, so that no
 /// entry is changed without being written and no purse without an event.
@@ -80,18 +80,20 @@ impl<'a> Change<'a> {
         };
         *balance = new;
         self.ledger.tip.totals.purses = purses;
-        self.events.push(Event::Posted { account: id, purse, amount, incoming, cause });
+        let balance = new;
+        self.events.push(Event::Posted { account: id, purse, amount, balance, incoming, cause });
     }
 
     /// Changes a machine and all that follows: its derived state, the indexes, an event where the state changed.
     pub fn machine(&mut self, id: MachineId, change: impl FnOnce(&mut Machine)) {
         let ledger = &mut *self.ledger;
         let machine = ledger.machines.get_mut(&id).expect("the machine was found before it is changed");
+        let circumstances = circumstances(&ledger.constitution, &ledger.tip, &ledger.prices);
         ledger.index.remove_machine(machine);
         let before = (machine.state, free_rank(machine), machine.free(), machine.offer);
         change(machine);
-        machine.settle_state();
-        ledger.index.add_machine(machine);
+        machine.settle_state(&circumstances);
+        ledger.index.add_machine(machine, &circumstances);
         let after = (machine.state, free_rank(machine), machine.free(), machine.offer);
         // A machine that can take work and couldn't take the same before.
         ledger.rematch |= after.1.is_some() && (after.1, after.2, after.3) != (before.1, before.2, before.3);
@@ -107,11 +109,10 @@ impl<'a> Change<'a> {
         job.state = state;
         let owner = job.owner;
         self.events.push(Event::Job { job: id, owner, state });
-        let index = &mut self.ledger.index;
-        if state == JobState::Queued {
-            index.queued.insert(id);
-        } else {
-            index.queued.remove(&id);
+        let queued = state == JobState::Queued;
+        let (job, index) = (&self.ledger.jobs[&id], &mut self.ledger.index);
+        if queued != index.queued.contains(&id) {
+            index.set_queued(job, queued);
         }
         if state.is_closed() || state == JobState::Queued {
             index.served.remove(&id);
@@ -127,13 +128,11 @@ impl<'a> Change<'a> {
         lease.state = state;
         let (job, rank, machine, resources) = (lease.job, lease.rank, lease.machine, lease.resources);
         self.events.push(Event::Lease { lease: id, job, rank, machine, state });
-        self.machine(machine, |machine| {
-            machine.release(id, &resources);
-            match state {
-                LeaseState::Finished => machine.leases_finished = machine.leases_finished.saturating_add(1),
-                LeaseState::Lost => machine.leases_lost = machine.leases_lost.saturating_add(1),
-                LeaseState::Active | LeaseState::Failed(_) | LeaseState::Ended => {}
-            }
-        });
+        self.machine(machine, |machine| machine.release(id, &resources));
+        match state {
+            LeaseState::Finished => self.count_lease(machine, true),
+            LeaseState::Lost => self.count_lease(machine, false),
+            LeaseState::Active | LeaseState::Failed(_) | LeaseState::Ended => {}
+        }
     }
 }

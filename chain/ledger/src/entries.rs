@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use deepmarket_types::{AccountId, FormError, JobId, LeaseId, MachineId, decode, encode};
+use deepmarket_types::{AccountId, FormError, JobId, LeaseId, MachineId, PublicKey, decode, encode};
 
 use crate::{
     Ledger,
@@ -27,6 +27,10 @@ pub enum StateKey {
     Spec(JobId),
     /// A [`Lease`](crate::Lease).
     Lease(LeaseId),
+    /// What the slots of the day saw of demand and supply.
+    Statistics,
+    /// An open invitation, by its code's public key.
+    Invite(PublicKey),
 }
 
 /// Changed entries by canonical key ([`StateKey`]): the new canonical bytes, or `None` where an entry was removed. What the
@@ -47,24 +51,26 @@ impl From<FormError> for LedgerCorrupt {
 impl Ledger {
     /// All entries of the state: what [`Ledger::from_entries`] restores it from.
     pub fn entries(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-        [StateKey::Constitution, StateKey::Tip, StateKey::Prices]
+        [StateKey::Constitution, StateKey::Tip, StateKey::Prices, StateKey::Statistics]
             .into_iter()
             .chain(self.accounts.keys().copied().map(StateKey::Account))
             .chain(self.machines.keys().copied().map(StateKey::Machine))
             .chain(self.jobs.keys().copied().map(StateKey::Job))
             .chain(self.specs.keys().copied().map(StateKey::Spec))
             .chain(self.leases.keys().copied().map(StateKey::Lease))
+            .chain(self.invites.keys().copied().map(StateKey::Invite))
             .map(|key| (encode(&key), self.entry(&key).expect("the keys are those of entries")))
     }
 
     /// Restores the state from all its entries, in any order, and checks every invariant.
     pub fn from_entries(entries: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Ledger, LedgerCorrupt> {
-        let (mut constitution, mut tip, mut prices) = (None::<Constitution>, None::<Tip>, None);
+        let (mut constitution, mut tip, mut prices, mut statistics) = (None::<Constitution>, None::<Tip>, None, None);
         let mut accounts = BTreeMap::new();
         let mut machines = BTreeMap::new();
         let mut jobs = BTreeMap::new();
         let mut specs = BTreeMap::new();
         let mut leases = BTreeMap::new();
+        let mut invites = BTreeMap::new();
         for (key, value) in entries {
             match decode::<StateKey>(&key)? {
                 StateKey::Constitution => constitution = Some(decode(&value)?),
@@ -75,6 +81,8 @@ impl Ledger {
                 StateKey::Job(id) => drop(jobs.insert(id, decode(&value)?)),
                 StateKey::Spec(id) => drop(specs.insert(id, decode::<Vec<u8>>(&value)?.into())),
                 StateKey::Lease(id) => drop(leases.insert(id, decode(&value)?)),
+                StateKey::Statistics => statistics = Some(decode(&value)?),
+                StateKey::Invite(code) => drop(invites.insert(code, decode(&value)?)),
             }
         }
         let missing = |what: &str| LedgerCorrupt(format!("the entry of the {what} is missing"));
@@ -82,10 +90,9 @@ impl Ledger {
         let mut ledger = Ledger::bare(constitution, tip.ok_or_else(|| missing("tip"))?);
         ledger.prices = prices.ok_or_else(|| missing("prices"))?;
         (ledger.accounts, ledger.machines, ledger.jobs) = (accounts, machines, jobs);
-        (ledger.specs, ledger.leases) = (specs, leases);
-        ledger.accounts.values().for_each(|account| ledger.index.add_account(account));
-        ledger.machines.values().for_each(|machine| ledger.index.add_machine(machine));
-        ledger.jobs.values().for_each(|job| ledger.index.add_job(job));
+        (ledger.specs, ledger.leases, ledger.invites) = (specs, leases, invites);
+        ledger.statistics = statistics.ok_or_else(|| missing("statistics"))?;
+        ledger.index = ledger.rebuilt_index();
         ledger.check_invariants().map_err(LedgerCorrupt)?;
         Ok(ledger)
     }

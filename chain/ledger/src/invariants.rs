@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use deepmarket_types::{AccountId, Credits, JobId, LeaseState, MachineId, Resources};
 
-use crate::{Job, Lease, Ledger, Machine, StateKey, state::Index};
+use crate::{Job, Lease, Ledger, Machine, StateKey, state::{Index, circumstances}};
 
 /// A broken rule, in words.
 type Broken = String;
@@ -20,8 +20,8 @@ impl Ledger {
                 StateKey::Job(id) => self.check_job(&self.jobs[id])?,
                 StateKey::Machine(id) => self.check_machine(&self.machines[id])?,
                 StateKey::Lease(id) => self.check_lease(&self.leases[id])?,
-                StateKey::Account(_) | StateKey::Spec(_) => {}
-                StateKey::Constitution | StateKey::Tip | StateKey::Prices => {}
+                StateKey::Account(_) | StateKey::Spec(_) | StateKey::Invite(_) => {}
+                StateKey::Constitution | StateKey::Tip | StateKey::Prices | StateKey::Statistics => {}
             }
         }
         Ok(())
@@ -80,13 +80,21 @@ impl Ledger {
     }
 
     fn check_index(&self) -> Result<(), Broken> {
-        let mut index = Index::default();
-        self.accounts.values().for_each(|account| index.add_account(account));
-        self.machines.values().for_each(|machine| index.add_machine(machine));
-        self.jobs.values().for_each(|job| index.add_job(job));
+        let index = self.rebuilt_index();
         ensure(index == self.index, || "an index differs from what the entries say".into())?;
         ensure(index.keys.len() == self.accounts.len(), || "two accounts have one key".into())?;
         ensure(index.identities.len() == self.accounts.len(), || "two accounts have one identity".into())
+    }
+
+    /// The index as the entries make it.
+    pub(crate) fn rebuilt_index(&self) -> Index {
+        let mut index = Index::default();
+        let circumstances = circumstances(&self.constitution, &self.tip, &self.prices);
+        self.accounts.values().for_each(|account| index.add_account(account));
+        self.machines.values().for_each(|machine| index.add_machine(machine, &circumstances));
+        self.jobs.values().for_each(|job| index.add_job(job));
+        self.invites.iter().for_each(|(code, invite)| index.add_invite(*code, invite));
+        index
     }
 
     fn check_job(&self, job: &Job) -> Result<(), Broken> {
@@ -110,17 +118,14 @@ impl Ledger {
         for lease in &machine.leases {
             let lease = self.leases.get(lease).ok_or_else(|| format!("{id} serves {lease}, which doesn't exist"))?;
             ensure(lease.is_active() && lease.machine == id, || format!("{id} serves {}, which isn't its own", lease.id))?;
-            used.cores = used.cores.saturating_add(lease.resources.cores);
-            used.gpus = used.gpus.saturating_add(lease.resources.gpus);
-            used.ram_mib = used.ram_mib.saturating_add(lease.resources.ram_mib);
-            used.disk_mib = used.disk_mib.saturating_add(lease.resources.disk_mib);
+            used = used.plus(&lease.resources);
         }
         ensure(used == machine.used, || format!("{id} uses {used:?}, its entry says {:?}", machine.used))?;
         let offered = machine.offer.map_or(Resources::default(), |offer| offer.resources);
         ensure(offered.covers(&used), || format!("{id} uses {used:?} of an offer of {offered:?}"))?;
         ensure(machine.config.resources.covers(&offered), || format!("{id} offers more than it has"))?;
         let mut settled = machine.clone();
-        settled.settle_state();
+        settled.settle_state(&circumstances(&self.constitution, &self.tip, &self.prices));
         ensure(settled == *machine, || format!("{id} has the wrong state {}", machine.state))
     }
 

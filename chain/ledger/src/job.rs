@@ -1,6 +1,6 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::JobSpec;
-use deepmarket_types::{AccountId, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs};
+use deepmarket_types::{AccountId, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs, UnitPrices};
 
 use crate::{Ledger, Rejection, StateKey, change::Change};
 
@@ -22,6 +22,8 @@ pub struct Job {
     pub max_workers: u32,
     /// May several of its workers run on one machine?
     pub share_machine: bool,
+    /// Multiply-adds of one sample's forward pass, from the spec.
+    pub multiply_adds: u64,
     /// What each worker needs.
     pub demand: Resources,
     /// The slots of the day in which it may start; empty for any.
@@ -46,10 +48,23 @@ pub struct Job {
     pub paid: Credits,
     /// What came back when it closed.
     pub refunded: Credits,
+    /// The lease that aborted it; none where no single one did.
+    pub blamed: Option<LeaseId>,
+    /// The last model that was stored on the way.
+    pub checkpoint: Option<Checkpoint>,
     /// All leases it ever had, by rank.
     pub leases: Vec<LeaseId>,
     /// Fixed by the chain when it was matched: decides the order of the data, so that a lender can't choose what is checked.
     pub seed: Option<Hash>,
+}
+
+/// A model that was stored while its job ran: what is left of a job that is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Checkpoint {
+    /// The model's blob.
+    pub model: Hash,
+    /// Rounds done when the receipt that named it was written.
+    pub rounds: u64,
 }
 
 impl Job {
@@ -79,8 +94,8 @@ impl Job {
 
 impl Ledger {
     /// `Borrow`: the spec is sound (so it asks for at least one worker with one core, and states a budget); the account's open
-    /// jobs and the queue have room; the budget covers one interval of the least number of workers at the prices of `now`, and
-    /// is in the purses.
+    /// jobs and the queue have room; the budget covers one interval of the least number of workers at the prices of `now`, or
+    /// of the cheapest slot that the spec names, and is in the purses.
     pub(crate) fn check_borrow(&self, owner: AccountId, spec: &[u8], now: TimeMs) -> Result<JobSpec, Rejection> {
         let spec = JobSpec::from_bytes(spec)
             .map_err(|error| Rejection::BadSpec(error.to_string().chars().take(MAX_SPEC_ERROR_CHARS).collect()))?;
@@ -94,8 +109,7 @@ impl Ledger {
         }
         let budget = spec.budget.max;
         let interval_ms = params.receipt_ms;
-        let one = self.unit_prices_at(now).cost(&spec.demand(), interval_ms);
-        let minimum = Credits::from_micro(one.micro().saturating_mul(u64::from(spec.workers.min)));
+        let minimum = self.cheapest_interval(&spec, now);
         if budget < minimum {
             return Err(Rejection::BudgetTooSmall { budget, minimum, workers: spec.workers.min, interval_ms });
         }
@@ -104,6 +118,15 @@ impl Ledger {
             return Err(Rejection::NotEnoughCredits { have, need: budget });
         }
         Ok(spec)
+    }
+
+    /// What one interval of the least number of workers costs in the cheapest slot of today in which the job may start.
+    fn cheapest_interval(&self, spec: &JobSpec, now: TimeMs) -> Credits {
+        let interval_ms = self.params().receipt_ms;
+        let one = |prices: UnitPrices| prices.cost(&spec.demand(), interval_ms);
+        let allowed = spec.budget.slots.iter().filter_map(|&slot| self.prices.today.map(|p| one(p.slots[usize::from(slot)])));
+        let cheapest = allowed.min().unwrap_or_else(|| one(self.unit_prices_at(now)));
+        Credits::from_micro(cheapest.micro().saturating_mul(u64::from(spec.workers.min)))
     }
 
     /// `Cancel`: the job exists, is the owner's, and is not closed.
@@ -135,6 +158,7 @@ impl Change<'_> {
             min_workers: spec.workers.min,
             max_workers: spec.workers.max,
             share_machine: spec.workers.share_machine,
+            multiply_adds: spec.check().map_or(0, |size| size.multiply_adds),
             demand: spec.demand(),
             slots: spec.budget.slots,
             training_seed: spec.training.seed,
@@ -148,6 +172,8 @@ impl Change<'_> {
             escrow_earned: earned,
             paid: Credits::ZERO,
             refunded: Credits::ZERO,
+            blamed: None,
+            checkpoint: None,
             leases: Vec::new(),
             seed: None,
         };

@@ -1,5 +1,5 @@
 use borsh::{BorshDeserialize, BorshSerialize};
-use deepmarket_types::{AccountId, Credits, Hash, JobId, LeaseId, LeaseState, MachineId, Resources, TimeMs};
+use deepmarket_types::{AccountId, Credits, Hash, JobId, LeaseId, LeaseState, MachineId, Resources, TimeMs, UnitPrices};
 
 /// One worker of one job on one machine.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -16,6 +16,8 @@ pub struct Lease {
     pub owner: AccountId,
     /// What the worker may use and the borrower pays for.
     pub resources: Resources,
+    /// The least unit prices that its owner is paid, as the offer said when it began.
+    pub minimum: UnitPrices,
     /// How it stands.
     pub state: LeaseState,
     /// When it began.

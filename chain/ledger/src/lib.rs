@@ -13,18 +13,20 @@
 //!
 //! One block is applied in this order (DESIGN sections 2 and 3):
 //!
-//! 1. height, block time and the *contact clock* advance ([`Params::contact_step_ms`] says why there is such a clock);
+//! 1. demand and supply since the last block are added up, height, block time and the *contact clock* advance
+//!    ([`Params::contact_step_ms`] says why there is such a clock), and offers begin or stop to hold with their hours;
 //! 2. the transactions, each whole or not at all, see *How a transaction is judged* below;
-//! 3. at the block's end: machines that lost contact, offers that ran out, jobs whose escrow can't pay for the next interval,
-//!    and then matching;
+//! 3. at the block's end: machines that lost contact, void invitations, offers that a new slot's prices open or
+//!    close, jobs whose escrow
+//!    can't pay for the next interval, and then matching;
 //! 4. the invariants. A broken one stops the process loudly: a ledger that guesses is worse than one that stopped.
 //!
 //! # How a transaction is judged
 //!
 //! 1. Expiry: the block's height is not after [`expires`](deepmarket_types::TransactionBody::expires).
 //! 2. The signer is known: an account, or for heartbeats and receipts a machine. (`OpenAccount` brings its own.)
-//! 3. The nonce is exactly the signer's next one. `OpenAccount` and `Receipt`, which can't be applied twice by what they
-//!    contain, carry 0.
+//! 3. The nonce is exactly the signer's next one. `OpenAccount`, `Join` and `Receipt`, which can't be applied twice by
+//!    what they contain, carry 0.
 //! 4. **From here on the nonce is used, whatever follows:** a transaction that is then rejected by a rule can't be replayed
 //!    later, when it might succeed to everybody's surprise. One that was rejected by 1 to 3 used nothing: an expired one stays
 //!    expired, a used nonce stays used, and one that came too early is still what its signer wants, once its turn comes.
@@ -40,7 +42,9 @@ mod account;
 mod block;
 mod change;
 mod entries;
+mod evaluate;
 mod invariants;
+mod invite;
 mod job;
 mod lease;
 mod machine;
@@ -48,18 +52,22 @@ mod matching;
 mod params;
 mod prices;
 mod quote;
+mod reasons;
 mod receipt;
 mod rejection;
 mod settlement;
 mod state;
+mod statistics;
 
 pub use account::Account;
 pub use block::{Applied, BlockError};
 pub use entries::{LedgerCorrupt, StateKey, Writes};
-pub use job::Job;
+pub use evaluate::{Estimate, SlotEarning};
+pub use invite::Invite;
+pub use job::{Checkpoint, Job};
 pub use lease::Lease;
 pub use machine::Machine;
-pub use params::{GenesisState, Params, ParamsError, PricePolicy};
+pub use params::{DynamicPricing, GenesisState, Params, ParamsError, PricePolicy};
 pub use quote::{Quote, SlotQuote};
 pub use rejection::Rejection;
 pub use state::{Ledger, Totals};

@@ -1,8 +1,8 @@
 use deepmarket_types::{
-    Availability, Credits, Event, Hash, JobId, JobState, LeaseId, LeaseState, MachineId, Resources, TimeMs, UnitPrices,
+    Credits, Event, Hash, JobId, JobState, LeaseId, LeaseState, MachineId, Resources, TimeMs, UnitPrices,
 };
 
-use crate::{Job, Lease, Ledger, Machine, StateKey, change::Change};
+use crate::{Job, Lease, Ledger, StateKey, change::Change};
 
 /// What a job asks of machines. A harder demand can't be met where an easier one wasn't.
 #[derive(Clone, Copy)]
@@ -21,23 +21,11 @@ impl Demand {
 /// Demands that are remembered as unmet while one block is matched; more would cost more than they save.
 const MAX_UNMET: usize = 64;
 
-/// Does the offer hold at this moment and at these prices?
-pub(crate) fn offer_holds(machine: &Machine, now: TimeMs, prices: &UnitPrices) -> bool {
-    machine.offer.is_some_and(|offer| {
-        let in_time = match offer.availability {
-            Availability::Always => true,
-            Availability::Until(until) => now < until,
-        };
-        in_time && prices.core_hour >= offer.min_core_hour
-    })
-}
-
 impl Ledger {
     /// The machines for up to `limit` workers, in rank order: by reliability, then speed, then id. Where a machine may be
     /// shared, workers are first spread over all machines, then each machine gets its second one, and so on.
-    pub(crate) fn pick(&self, demand: &Resources, limit: u32, share_machine: bool, now: TimeMs) -> Vec<MachineId> {
+    pub(crate) fn pick(&self, demand: &Resources, limit: u32, share_machine: bool) -> Vec<MachineId> {
         let limit = limit as usize;
-        let prices = self.unit_prices_at(now);
         let mut picked = Vec::new();
         let mut rest: Vec<(MachineId, Resources)> = Vec::new();
         for (.., id) in &self.index.free {
@@ -45,7 +33,7 @@ impl Ledger {
                 return picked;
             }
             let machine = &self.machines[id];
-            if let Some(left) = machine.free().checked_sub(demand).filter(|_| offer_holds(machine, now, &prices)) {
+            if let Some(left) = machine.free().checked_sub(demand) {
                 picked.push(*id);
                 rest.push((*id, left));
             }
@@ -67,7 +55,7 @@ impl Ledger {
     }
 
     /// The most workers whose first interval a job's escrow pays for at the prices of `now`.
-    fn affordable_workers(&self, job: &Job, now: TimeMs) -> u32 {
+    pub(crate) fn affordable_workers(&self, job: &Job, now: TimeMs) -> u32 {
         let one = self.unit_prices_at(now).cost(&job.demand, self.params().receipt_ms);
         match job.escrow().micro().checked_div(one.micro()) {
             Some(workers) => u32::try_from(workers).unwrap_or(u32::MAX),
@@ -102,7 +90,7 @@ impl Change<'_> {
             if unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
                 continue;
             }
-            let machines = self.ledger.pick(&job.demand, job.max_workers.min(affordable), job.share_machine, now);
+            let machines = self.ledger.pick(&job.demand, job.max_workers.min(affordable), job.share_machine);
             if machines.len() < job.min_workers as usize {
                 if unmet.len() < MAX_UNMET {
                     unmet.push(demand);
@@ -131,6 +119,7 @@ impl Change<'_> {
                 machine,
                 owner: self.ledger.machines[&machine].owner,
                 resources,
+                minimum: self.ledger.machines[&machine].offer.map_or(UnitPrices::default(), |offer| offer.minimum),
                 state: LeaseState::Active,
                 started: now,
                 metered: now,
@@ -153,11 +142,7 @@ impl Change<'_> {
             self.job(id).leases.push(lease_id);
             self.machine(machine, |machine| {
                 machine.leases.insert(lease_id);
-                let used = &mut machine.used;
-                used.cores += resources.cores;
-                used.gpus += resources.gpus;
-                used.ram_mib += resources.ram_mib;
-                used.disk_mib += resources.disk_mib;
+                machine.used = machine.used.plus(&resources);
             });
         }
     }

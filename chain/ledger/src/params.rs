@@ -8,6 +8,59 @@ use serde::{Deserialize, Serialize};
 pub enum PricePolicy {
     /// The paper's: each unit price of each slot is uniform between floor and ceiling, from the parent block's hash.
     Random,
+    /// Each slot's unit prices move with the demand and supply that the same slot of the day saw.
+    Dynamic(DynamicPricing),
+}
+
+/// The numbers of [`PricePolicy::Dynamic`], in thousandths where they are fractions.
+///
+/// A slot's *pressure* on a unit is what was used and waited for, of what was on offer. It is weighed with earlier days of the
+/// same slot: `mean' = mean + weight · (pressure − mean)`; and the price moves with its distance from the target:
+/// `price' = price · (1 + clamp(gain · (mean' − target), ± max_change))`, between floor and ceiling, rounded down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DynamicPricing {
+    /// The pressure at which a price stays.
+    pub target_permille: u32,
+    /// How much a price moves for each unit of distance from the target.
+    pub gain_permille: u32,
+    /// How much the last day weighs in the mean: 1000 forgets all earlier days.
+    pub weight_permille: u32,
+    /// The most that a price moves from one day to the next.
+    pub max_change_permille: u32,
+    /// The prices of the first day's four slots; none for the middle between floor and ceiling.
+    #[serde(default)]
+    pub first: Option<[UnitPrices; 4]>,
+}
+
+impl DynamicPricing {
+    fn check(&self, params: &Params) -> Result<(), ParamsError> {
+        let error = |field, problem: &str| Err(ParamsError { field, problem: problem.into() });
+        if !(1..=2_000).contains(&self.target_permille) {
+            return error("price_policy.dynamic.target_permille", "must be 1 to 2000 thousandths");
+        }
+        if self.gain_permille > 10_000 {
+            return error("price_policy.dynamic.gain_permille", "must be at most 10000 thousandths");
+        }
+        if !(1..=1_000).contains(&self.weight_permille) {
+            return error("price_policy.dynamic.weight_permille", "must be 1 to 1000 thousandths");
+        }
+        if self.max_change_permille > 1_000 {
+            return error("price_policy.dynamic.max_change_permille", "must be at most 1000 thousandths");
+        }
+        let within = |prices: &UnitPrices| {
+            let bounded = |price: Credits, floor: Credits, ceiling: Credits| (floor..=ceiling).contains(&price);
+            let (low, high) = (&params.price_floor, &params.price_ceiling);
+            bounded(prices.core_hour, low.core_hour, high.core_hour)
+                && bounded(prices.gpu_hour, low.gpu_hour, high.gpu_hour)
+                && bounded(prices.ram_gib_hour, low.ram_gib_hour, high.ram_gib_hour)
+                && bounded(prices.disk_gib_hour, low.disk_gib_hour, high.disk_gib_hour)
+        };
+        match self.first.is_none_or(|first| first.iter().all(within)) {
+            true => Ok(()),
+            false => error("price_policy.dynamic.first", "every price must be between price_floor and price_ceiling"),
+        }
+    }
 }
 
 /// The rules' numbers, fixed by the genesis document. In TOML amounts are microcredits and times are milliseconds.
@@ -35,6 +88,8 @@ pub struct Params {
     pub contact_step_ms: u64,
     /// Validators make a block after this time without transactions.
     pub idle_block_ms: u64,
+    /// May a physical machine be on offer only once? Off where one machine plays several, as on a local market.
+    pub unique_hosts: bool,
     /// The most jobs of one account that are not closed.
     pub max_open_jobs_per_account: u32,
     /// The most machines of one account.
@@ -82,6 +137,9 @@ impl Params {
             if floor > ceiling {
                 return error("price_floor", format!("{unit}: the floor of {floor} is above the ceiling of {ceiling}"));
             }
+        }
+        if let PricePolicy::Dynamic(pricing) = &self.price_policy {
+            pricing.check(self)?;
         }
         let periods = [
             ("receipt_ms", self.receipt_ms),

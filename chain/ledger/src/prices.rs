@@ -1,6 +1,11 @@
 use deepmarket_types::{Credits, Hash, Resources, SlotPrices, TimeMs, UnitPrices};
 
-use crate::{Ledger, PricePolicy, StateKey, change::Change};
+use crate::{DynamicPricing, Ledger, PricePolicy, StateKey, change::Change};
+
+/// The four units in the order of [`Params::price_bounds`](crate::Params).
+fn unit_prices([core_hour, gpu_hour, ram_gib_hour, disk_gib_hour]: [Credits; 4]) -> UnitPrices {
+    UnitPrices { core_hour, gpu_hour, ram_gib_hour, disk_gib_hour }
+}
 
 impl Ledger {
     /// The prices that a block of this time and parent must open with: those of its day, where the chain has none of that day
@@ -10,6 +15,7 @@ impl Ledger {
         let due = self.prices.today.is_none_or(|today| today.day < day);
         due.then(|| match self.params().price_policy {
             PricePolicy::Random => self.random_prices(day, parent),
+            PricePolicy::Dynamic(pricing) => self.dynamic_prices(&pricing, day, time),
         })
     }
 
@@ -28,11 +34,32 @@ impl Ledger {
             let above = u64::try_from(random % span).expect("below the span, which fits");
             Credits::from_micro(floor.micro() + above)
         };
-        let slots = [0, 1, 2, 3].map(|slot| UnitPrices {
-            core_hour: draw(slot, 0),
-            gpu_hour: draw(slot, 1),
-            ram_gib_hour: draw(slot, 2),
-            disk_gib_hour: draw(slot, 3),
+        let slots = [0, 1, 2, 3].map(|slot| unit_prices([0, 1, 2, 3].map(|unit| draw(slot, unit))));
+        SlotPrices { day, slots }
+    }
+
+    /// Prices by demand and supply, see [`DynamicPricing`]: from the last day's prices and what its slots saw up to `time`.
+    fn dynamic_prices(&self, pricing: &DynamicPricing, day: u64, time: TimeMs) -> SlotPrices {
+        let bounds = self.params().price_bounds();
+        let Some(last) = &self.prices.today else {
+            let middle = bounds.map(|(_, floor, ceiling)| Credits::from_micro(floor.micro().midpoint(ceiling.micro())));
+            return SlotPrices { day, slots: pricing.first.unwrap_or([unit_prices(middle); 4]) };
+        };
+        let pressure = self.pressure_after(&self.flows_until(time));
+        let move_price = |slot: usize, unit: usize, price: Credits| {
+            let Some(pressure) = pressure[slot][unit] else { return price };
+            let distance = i64::from(pressure) - i64::from(pricing.target_permille);
+            let limit = i64::from(pricing.max_change_permille);
+            let change = (distance * i64::from(pricing.gain_permille) / 1_000).clamp(-limit, limit);
+            let factor = u128::try_from(1_000 + change).expect("a price falls by a thousand thousandths at most");
+            let (_, floor, ceiling) = bounds[unit];
+            let moved = u64::try_from(u128::from(price.micro()) * factor / 1_000).unwrap_or(u64::MAX);
+            Credits::from_micro(moved.clamp(floor.micro(), ceiling.micro()))
+        };
+        let slots = [0, 1, 2, 3].map(|slot| {
+            let UnitPrices { core_hour, gpu_hour, ram_gib_hour, disk_gib_hour } = last.slots[slot];
+            let prices = [core_hour, gpu_hour, ram_gib_hour, disk_gib_hour];
+            unit_prices([0, 1, 2, 3].map(|unit| move_price(slot, unit, prices[unit])))
         });
         SlotPrices { day, slots }
     }
@@ -40,19 +67,17 @@ impl Ledger {
     /// The unit prices of a moment: those of its day, else of the last day before that had any (a chain that stood still over
     /// midnight), else the floor (before the first block).
     pub fn unit_prices_at(&self, time: TimeMs) -> UnitPrices {
-        let (day, slot) = self.params().slots.slot_at(time);
-        let of_day = self.prices.today.filter(|today| today.day <= day);
-        let prices = of_day.or(self.prices.before).or(self.prices.today);
-        prices.map_or(self.params().price_floor, |prices| prices.slots[slot])
+        self.prices.at(time, &self.constitution)
     }
 
-    /// The price of resources from one moment to a later one, each slot's part at its own price and rounded down.
-    pub(crate) fn cost_between(&self, resources: &Resources, from: TimeMs, to: TimeMs) -> Credits {
+    /// The price of resources from one moment to a later one, each slot's part at its own price, or the lease's minimum where
+    /// that is more, and rounded down. Slots of a later day than the prices are reckoned with today's.
+    pub(crate) fn cost_between(&self, resources: &Resources, minimum: &UnitPrices, from: TimeMs, to: TimeMs) -> Credits {
         let mut cost = Credits::ZERO;
         let mut from = from;
         while from < to {
             let end = self.params().slots.slot_end(from).min(to);
-            let part = self.unit_prices_at(from).cost(resources, end.since(from));
+            let part = self.unit_prices_at(from).at_least(minimum).cost(resources, end.since(from));
             cost = Credits::from_micro(cost.micro().saturating_add(part.micro()));
             from = end;
         }
@@ -63,6 +88,8 @@ impl Ledger {
 impl Change<'_> {
     /// Sets the prices of a day. That they are the due ones was checked with the block.
     pub fn set_prices(&mut self, prices: SlotPrices) {
+        self.ledger.statistics = self.ledger.statistics_of_next_day();
+        self.touch(StateKey::Statistics);
         self.ledger.prices.before = self.ledger.prices.today.replace(prices);
         self.touch(StateKey::Prices);
         self.events.push(deepmarket_types::Event::Prices(prices));

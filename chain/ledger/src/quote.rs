@@ -1,28 +1,31 @@
 use deepmarket_job::{JobSpec, Kind, Size};
 use deepmarket_types::{Credits, TimeMs, UnitPrices};
 
-use crate::{Ledger, matching::offer_holds};
+use crate::{Ledger, Machine};
 
 /// What a job would cost and when it would run. It promises nothing and costs nothing (DESIGN section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// Workers that would start now.
     pub workers: u32,
-    /// Machines on offer and in contact that meet the demand, whether or not they are in use.
+    /// Machines on offer now that meet the demand, whether or not they are in use.
     pub machines: u32,
-    /// Are there enough free ones for the job's minimum?
+    /// Are there enough free ones for the job's minimum, in this slot?
     pub enough: bool,
-    /// When it would start; none where nobody can tell.
+    /// When it would start: now, or with the first slot that the job may start in and that has enough machines on offer; none
+    /// where nobody can tell, because machines are in use or not offered.
     pub expected_start: Option<TimeMs>,
-    /// Expected training time in milliseconds; none without a measured machine.
+    /// Expected time from the start to the end, in milliseconds; none without a measured machine.
     pub expected_ms: Option<u64>,
-    /// Expected cost at the current slot's prices, at most the budget.
+    /// Expected cost from the expected start on, across slots, at most the budget.
     pub expected_cost: Credits,
-    /// What would be put into escrow.
+    /// What would be put into escrow: the most that the job can cost.
     pub budget: Credits,
+    /// Does the budget cover the expected cost?
+    pub covered: bool,
     /// The current slot, 0 to 3.
     pub current_slot: u8,
-    /// The four slots.
+    /// The four slots of the day.
     pub slots: Vec<SlotQuote>,
     /// The model's parameters.
     pub parameters: u64,
@@ -30,16 +33,27 @@ pub struct Quote {
     pub ram_mib: u64,
 }
 
-/// What a job would cost in one slot of the day.
+/// What a job would cost if it started in one slot of the day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotQuote {
     /// The slot, 0 to 3.
     pub slot: u8,
+    /// When it begins: now for the current one, else its next beginning.
+    pub begins: TimeMs,
+    /// May the job start in it, by its spec?
+    pub allowed: bool,
     /// Its unit prices.
     pub prices: UnitPrices,
-    /// The cost of one hour with all workers.
+    /// Workers that the machines on offer in it could be, whether or not they are in use.
+    pub workers: u32,
+    /// Are these enough for the job's minimum?
+    pub enough: bool,
+    /// When the job would start in it: now where enough machines are free; its beginning for a later slot with enough machines
+    /// on offer; none otherwise.
+    pub expected_start: Option<TimeMs>,
+    /// The cost of one hour with the quoted workers.
     pub cost_per_hour: Credits,
-    /// The cost of the expected time, at most the budget.
+    /// The cost of the expected time from the slot's beginning on, across slots; not limited by the budget.
     pub expected_cost: Credits,
 }
 
@@ -64,6 +78,11 @@ fn work(spec: &JobSpec, size: &Size, train_samples: u64, validate_samples: u64) 
     samples.saturating_mul(u128::from(size.multiply_adds))
 }
 
+/// Multiply-adds of training on some samples.
+pub(crate) fn training_work(multiply_adds: u64, samples: u64) -> u128 {
+    TRAINING_PASSES.saturating_mul(u128::from(samples)).saturating_mul(u128::from(multiply_adds))
+}
+
 /// The time that equally fast workers need, where `speed` is the slowest one's million multiply-adds a second: the ranks wait
 /// for each other in every round. Rounded up.
 fn expected_ms(work: u128, workers: u32, speed: u64) -> Option<u64> {
@@ -73,66 +92,131 @@ fn expected_ms(work: u128, workers: u32, speed: u64) -> Option<u64> {
     u64::try_from(ms).ok()
 }
 
+/// How a quote is reckoned for a job and a data set.
+struct Asked<'a> {
+    spec: &'a JobSpec,
+    /// Multiply-adds of the whole job, and of its training alone.
+    work: u128,
+    training: u128,
+}
+
 impl Ledger {
     /// Quotes a checked spec for a data set with so many samples.
     pub fn quote(&self, spec: &JobSpec, size: &Size, train_samples: u64, validate_samples: u64) -> Quote {
         let now = self.time();
         let demand = spec.demand();
-        let prices_now = self.unit_prices_at(now);
+        let budget = spec.budget.max;
         let clock = self.params().slots;
         let (_, current_slot) = clock.slot_at(now);
+        let training = match spec.kind {
+            Kind::Train => training_work(size.multiply_adds, train_samples.saturating_mul(spec.training.epochs.into())),
+            Kind::Evaluate | Kind::Predict => 0,
+        };
+        let asked = Asked { spec, work: work(spec, size, train_samples, validate_samples), training };
 
-        let fitting: Vec<_> = self
-            .machines()
-            .filter(|m| m.is_watched() && m.heard && !m.draining && !m.addresses.is_empty())
-            .filter(|m| offer_holds(m, now, &prices_now))
-            .filter(|m| m.offer.is_some_and(|offer| offer.resources.covers(&demand)))
-            .collect();
-        let picked = self.pick(&demand, spec.workers.max, spec.workers.share_machine, now);
+        let picked: Vec<&Machine> = {
+            let ids = self.pick(&demand, spec.workers.max, spec.workers.share_machine);
+            ids.iter().map(|id| &self.machines[id]).collect()
+        };
         let free = picked.len() as u32;
         let enough = free >= spec.workers.min;
-        // Where nothing is free, quote for the least number of workers on the machines that would do.
-        let workers = if enough { free } else { spec.workers.min };
-        let speeds_picked = picked.iter().map(|id| self.machines[id].config.speed);
-        let speed = if enough { speeds_picked.min() } else { fitting.iter().map(|m| m.config.speed).min() };
-        let expected_ms = speed.and_then(|speed| expected_ms(work(spec, size, train_samples, validate_samples), workers, speed));
+        let fitting = self.on_offer(spec, now, current_slot).len() as u32;
 
-        let budget = spec.budget.max;
-        let times = |one: Credits| Credits::from_micro(one.micro().saturating_mul(u64::from(workers)));
-        let cost = |prices: &UnitPrices| times(prices.cost(&demand, expected_ms.unwrap_or(0))).min(budget);
-        let slot_prices = self.prices().map_or([self.params().price_floor; 4], |prices| prices.slots);
-        let slots = (0..).zip(&slot_prices).map(|(slot, prices)| SlotQuote {
-            slot,
-            prices: *prices,
-            cost_per_hour: times(prices.cost(&demand, HOUR_MS)),
-            expected_cost: cost(prices),
-        });
+        let slots: Vec<SlotQuote> = (0..4_u8)
+            .map(|slot| {
+                let wanted = usize::from(slot);
+                let begins = clock.next_slot(now, |slot| slot == wanted).unwrap_or(now);
+                let on_offer = self.on_offer(spec, begins, wanted);
+                let current = wanted == current_slot;
+                let workers = self.seats(spec, &on_offer).min(spec.workers.max);
+                let slot_enough = workers >= spec.workers.min;
+                // Those that would work: the free ones now, else the fastest on offer, as matching would take them.
+                let team = if current && enough { &picked[..] } else { &on_offer[..] };
+                let (quoted, expected_ms) = self.team_time(&asked, team, if current && enough { free } else { workers });
+                let times = |one: Credits| Credits::from_micro(one.micro().saturating_mul(u64::from(quoted)));
+                let ends = begins.plus(expected_ms.unwrap_or(0));
+                let prices = self.slot_prices(wanted);
+                let starts = if current { enough.then_some(now) } else { slot_enough.then_some(begins) };
+                SlotQuote {
+                    slot,
+                    begins,
+                    allowed: spec.budget.slots.is_empty() || spec.budget.slots.contains(&slot),
+                    prices,
+                    workers,
+                    enough: slot_enough,
+                    expected_start: starts,
+                    cost_per_hour: times(prices.cost(&demand, HOUR_MS)),
+                    expected_cost: times(self.cost_between(&demand, &UnitPrices::default(), begins, ends)),
+                }
+            })
+            .collect();
+
+        let in_time = |slot: &&SlotQuote| slot.allowed && slot.expected_start.is_some();
+        let first = slots.iter().filter(in_time).min_by_key(|slot| slot.expected_start).copied();
+        let shown = first.unwrap_or(slots[current_slot]);
+        let starts_now = enough && shown.begins == now;
+        let (_, expected_ms) = match starts_now {
+            true => self.team_time(&asked, &picked, free),
+            false => self.team_time(&asked, &self.on_offer(spec, shown.begins, usize::from(shown.slot)), shown.workers),
+        };
         Quote {
-            workers: if enough { free } else { 0 },
-            machines: fitting.len() as u32,
+            workers: if starts_now { free } else { 0 },
+            machines: fitting,
             enough,
-            expected_start: enough.then(|| self.next_start(&spec.budget.slots)).flatten(),
+            expected_start: first.and_then(|slot| slot.expected_start),
             expected_ms,
-            expected_cost: cost(&prices_now),
+            expected_cost: shown.expected_cost.min(budget),
             budget,
+            covered: shown.expected_cost <= budget,
             current_slot: current_slot as u8,
-            slots: slots.collect(),
+            slots,
             parameters: size.parameters,
             ram_mib: size.ram_mib,
         }
     }
 
-    /// Now, or when the next slot begins in which the job may start.
-    fn next_start(&self, slots: &[u8]) -> Option<TimeMs> {
-        let clock = self.params().slots;
-        let mut time = self.time();
-        for _ in 0..5 {
-            let (_, slot) = clock.slot_at(time);
-            if slots.is_empty() || slots.iter().any(|&allowed| usize::from(allowed) == slot) {
-                return Some(time);
+    /// Machines that would take work of this demand at a moment, whether or not they are in use, in the order of matching.
+    fn on_offer(&self, spec: &JobSpec, at: TimeMs, slot: usize) -> Vec<&Machine> {
+        let (demand, prices, clock) = (spec.demand(), self.slot_prices(slot), self.params().slots);
+        let fits = |machine: &&Machine| {
+            machine.takes_work()
+                && machine.offer.is_some_and(|offer| {
+                    offer.resources.covers(&demand)
+                        && offer.availability.holds(&clock, at)
+                        && prices.reach(&offer.minimum, &offer.resources)
+                })
+        };
+        let mut machines: Vec<&Machine> = self.machines().filter(fits).collect();
+        machines.sort_by_key(|machine| (1_000 - machine.reliability, u64::MAX - machine.speed(), machine.id));
+        machines
+    }
+
+    /// How many workers some machines can be if nothing else runs on them.
+    fn seats(&self, spec: &JobSpec, machines: &[&Machine]) -> u32 {
+        let demand = spec.demand();
+        let seats = |machine: &Machine| {
+            let Some(offer) = machine.offer else { return 0 };
+            let mut left = offer.resources;
+            let mut seats = 0;
+            while let Some(rest) = left.checked_sub(&demand).filter(|_| seats < spec.workers.max) {
+                (left, seats) = (rest, seats + 1);
             }
-            time = clock.slot_end(time);
-        }
-        None
+            if spec.workers.share_machine { seats } else { seats.min(1) }
+        };
+        machines.iter().fold(0, |sum, machine| sum.saturating_add(seats(machine)))
+    }
+
+    /// The workers that are reckoned with and the time that they need: the ranks wait for the slowest. Machines that finished
+    /// leases are reckoned with the speed that these showed, which has everything in it but the validation; others with their
+    /// benchmark's. Where nothing fits, the least number of workers and no time.
+    fn team_time(&self, asked: &Asked, machines: &[&Machine], workers: u32) -> (u32, Option<u64>) {
+        let workers = workers.max(asked.spec.workers.min);
+        let team = machines.iter().take(workers as usize);
+        let time = |machine: &&Machine| match machine.observed_speed {
+            0 => expected_ms(asked.work, workers, machine.config.speed),
+            speed if asked.training > 0 => expected_ms(asked.training, workers, speed),
+            speed => expected_ms(asked.work, workers, speed),
+        };
+        (workers, team.map(time).max().flatten())
     }
 }

@@ -1,6 +1,6 @@
-use deepmarket_types::{Event, Hash, JobState, LeaseOutcome, LeaseState, PanicReason, PublicKey, Receipt, encode};
+use deepmarket_types::{Event, Hash, JobState, LeaseId, LeaseOutcome, LeaseState, PanicReason, PublicKey, Receipt, encode};
 
-use crate::{Lease, Ledger, Rejection, change::Change};
+use crate::{Lease, Ledger, Rejection, change::Change, job::Checkpoint, quote::training_work};
 
 /// What tells two receipts of one number apart.
 fn content_hash(receipt: &Receipt) -> Hash {
@@ -59,7 +59,26 @@ impl Change<'_> {
         (lease.rounds, lease.samples, lease.cpu_ms) = (rounds, samples, receipt.cpu_ms);
         (lease.parameters, lease.loss_micro) = (Some(receipt.parameters), receipt.loss_micro);
         let (paid_ms, payout) = self.pay(id, sequence);
-        self.events.push(Event::Receipt { job, lease: id, rank, sequence, rounds, samples, paid_ms, payout });
+        let Lease { machine, owner: lender, .. } = self.ledger.leases[&id];
+        let borrower = self.ledger.jobs[&job].owner;
+        self.events.push(Event::Receipt {
+            job,
+            lease: id,
+            machine,
+            lender,
+            borrower,
+            rank,
+            sequence,
+            rounds,
+            samples,
+            paid_ms,
+            payout,
+        });
+        if let Some(model) = receipt.checkpoint
+            && self.ledger.jobs[&job].checkpoint.is_none_or(|old| old.model != model && old.rounds < rounds)
+        {
+            self.job(job).checkpoint = Some(Checkpoint { model, rounds });
+        }
         if self.ledger.jobs[&job].state == JobState::Matched {
             self.set_job_state(job, JobState::Running);
         }
@@ -67,15 +86,34 @@ impl Change<'_> {
             LeaseOutcome::Running => {}
             LeaseOutcome::Failed(reason) => {
                 self.end_lease(id, LeaseState::Failed(reason));
+                self.job(job).blamed = Some(id);
                 self.close_job(job, JobState::Panic(PanicReason::Failed(reason)));
             }
             LeaseOutcome::Finished(result) => {
                 self.lease(id).result = Some(result);
                 self.end_lease(id, LeaseState::Finished);
+                self.observe_speed(id);
                 self.finish_if_agreed(receipt, result);
             }
         }
         Ok(())
+    }
+
+    /// Learns from a finished lease how fast its machine really was, with all that belongs to a lease. The mean of the last
+    /// observation and those before it.
+    fn observe_speed(&mut self, id: LeaseId) {
+        let lease = &self.ledger.leases[&id];
+        let lasted_ms = self.now().since(lease.started).max(1);
+        let work = training_work(self.ledger.jobs[&lease.job].multiply_adds, lease.samples);
+        let machine = lease.machine;
+        // A thousand multiply-adds a millisecond are a million a second.
+        let observed = u64::try_from(work / (u128::from(lasted_ms) * 1_000)).unwrap_or(u64::MAX);
+        if observed > 0 {
+            self.machine(machine, |machine| {
+                let before = if machine.observed_speed == 0 { observed } else { machine.observed_speed };
+                machine.observed_speed = before.midpoint(observed);
+            });
+        }
     }
 
     /// After a lease finished: all leases of its job must tell the same model and parameters. The job is finished with the
@@ -86,6 +124,7 @@ impl Change<'_> {
         let disagreement = self.ledger.job_leases(receipt.job).any(differs);
         let active = self.ledger.job_leases(receipt.job).any(Lease::is_active);
         if disagreement {
+            self.job(receipt.job).blamed = Some(receipt.lease);
             self.close_job(receipt.job, JobState::Panic(PanicReason::Disagreement));
         } else if !active {
             self.close_job(receipt.job, JobState::Finished(result));

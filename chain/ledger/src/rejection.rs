@@ -105,14 +105,6 @@ pub enum Rejection {
     /// No core is offered.
     #[error("the offer has no core")]
     OfferWithoutCores,
-    /// Running leases use more than the new offer.
-    #[error("the offer is less than running leases use: {offered:?} of {used:?}")]
-    OfferBelowUse {
-        /// What is offered.
-        offered: Resources,
-        /// What leases use.
-        used: Resources,
-    },
     /// The offer's end has passed.
     #[error("the offer would end at {} ms; the block's time is {} ms", until.0, time.0)]
     OfferInThePast {
@@ -121,6 +113,28 @@ pub enum Rejection {
         /// The block's time.
         time: TimeMs,
     },
+    /// The physical machine is on offer under another key.
+    #[error("this physical machine is on offer already, as {machine}")]
+    HostOffered {
+        /// The machine that it is on offer as.
+        machine: MachineId,
+    },
+    /// An invitation that is void at once, or for too long.
+    #[error("the invitation would be void from {} ms on; the block's time is {} ms, and {longest_ms} ms are the longest", expires.0, time.0)]
+    InviteLifetime {
+        /// The moment from which it is void.
+        expires: TimeMs,
+        /// The block's time.
+        time: TimeMs,
+        /// The longest lifetime.
+        longest_ms: u64,
+    },
+    /// The code is in use.
+    #[error("there is an invitation with this code already")]
+    InviteExists,
+    /// No open invitation has this code.
+    #[error("no open invitation has this code: it was used, is void, or was mistyped")]
+    InviteUnknown,
     /// There is no such machine.
     #[error("there is no machine {0}")]
     UnknownMachine(MachineId),
@@ -291,11 +305,14 @@ impl Rejection {
             Rejection::TooManyMachines(_) => 2032,
             Rejection::OfferTooLarge { .. } => 2033,
             Rejection::OfferWithoutCores => 2034,
-            Rejection::OfferBelowUse { .. } => 2035,
             Rejection::OfferInThePast { .. } => 2036,
             Rejection::UnknownMachine(_) => 2037,
             Rejection::NotMachineOwner(_) => 2038,
             Rejection::NotOffered(_) => 2039,
+            Rejection::HostOffered { .. } => 2040,
+            Rejection::InviteLifetime { .. } => 2041,
+            Rejection::InviteExists => 2042,
+            Rejection::InviteUnknown => 2043,
             Rejection::BadSpec(_) => 2050,
             Rejection::NotEnoughCredits { .. } => 2052,
             Rejection::BudgetTooSmall { .. } => 2053,
@@ -318,8 +335,8 @@ impl Rejection {
     }
 }
 
-/// Code, name and hint of every rejection.
-const TABLE: [(u16, &str, &str); 41] = [
+/// Code, name and hint of every rejection. Retired: 2035.
+const TABLE: [(u16, &str, &str); 44] = [
     (2001, "expired", "sign it again with a later expiry"),
     (2002, "unknown_account", "open an account with this key first, or use the key of an account"),
     (2003, "nonce_used", "ask for the account's next number and sign again"),
@@ -339,11 +356,14 @@ const TABLE: [(u16, &str, &str); 41] = [
     (2032, "too_many_machines", "lend the machines that are registered"),
     (2033, "offer_too_large", "offer at most what was measured; measure the machine again if it has changed"),
     (2034, "offer_without_cores", "offer at least one core"),
-    (2035, "offer_below_use", "wait until the leases have ended, or withdraw the machine"),
     (2036, "offer_in_the_past", "name a later end"),
     (2037, "unknown_machine", "register the machine first"),
     (2038, "not_machine_owner", "use the key of the machine's owner"),
     (2039, "not_offered", "nothing is to be done: the machine takes no work"),
+    (2040, "host_offered", "change the offer that it has, or withdraw that first"),
+    (2041, "invite_lifetime", "name an end within a week from now"),
+    (2042, "invite_exists", "make a new code"),
+    (2043, "invite_unknown", "check what was typed, or ask the owner for a new code"),
     (2050, "bad_spec", "correct the spec; `deepmarket job quote` checks it without cost"),
     (2052, "not_enough_credits", "lower budget.max_credits, or earn more by lending a machine"),
     (2053, "budget_too_small", "raise budget.max_credits, or ask for fewer or smaller workers"),

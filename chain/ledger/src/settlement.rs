@@ -5,10 +5,10 @@ use crate::{Ledger, change::Change};
 impl Ledger {
     /// What the next interval of all active leases of a job costs at the prices of the last block.
     pub(crate) fn next_interval(&self, id: JobId) -> Credits {
-        let job = &self.jobs[&id];
-        let active = job.leases.iter().filter(|id| self.leases[id].is_active()).count() as u64;
-        let one = self.current_prices().cost(&job.demand, self.params().receipt_ms);
-        Credits::from_micro(one.micro().saturating_mul(active))
+        let (prices, interval_ms) = (self.current_prices(), self.params().receipt_ms);
+        let active = self.job_leases(id).filter(|lease| lease.is_active());
+        let costs = active.map(|lease| prices.at_least(&lease.minimum).cost(&lease.resources, interval_ms).micro());
+        Credits::from_micro(costs.fold(0, u64::saturating_add))
     }
 }
 
@@ -16,8 +16,8 @@ impl Change<'_> {
     /// Meters a lease up to now and pays its owner; tells the time that was paid for and the payout.
     ///
     /// Paid is the block time since the lease was last metered, at most the latest [`receipt_ms`](crate::Params::receipt_ms)
-    /// of it: what no receipt covers isn't paid. Time that spans two slots is split, each part at its own price and rounded
-    /// down; the remainder stays with the borrower. Where prices rose within the interval and the escrow has less, the rest of
+    /// of it: what no receipt covers isn't paid. Time that spans two slots is split, each part at its own price (or the lease's
+    /// minimum, where that is more) and rounded down; the remainder stays with the borrower. Where prices rose within the interval and the escrow has less, the rest of
     /// the escrow is paid. Starting credits are spent before earned ones; the lender earns both as earned ones.
     pub fn pay(&mut self, id: LeaseId, sequence: u32) -> (u64, Credits) {
         let now = self.now();
@@ -25,7 +25,7 @@ impl Change<'_> {
         let lease = &self.ledger.leases[&id];
         let paid_ms = now.since(lease.metered).min(receipt_ms);
         let from = deepmarket_types::TimeMs(now.0 - paid_ms);
-        let due = self.ledger.cost_between(&lease.resources, from, now);
+        let due = self.ledger.cost_between(&lease.resources, &lease.minimum, from, now);
         let (job_id, owner, machine) = (lease.job, lease.owner, lease.machine);
 
         let job = self.job(job_id);
@@ -47,7 +47,7 @@ impl Change<'_> {
         if !payout.is_zero() {
             self.machine(machine, |machine| machine.earned = add(machine.earned));
         }
-        self.credit(owner, Purse::Earned, payout, Posting::Payout { job: job_id, lease: id, sequence });
+        self.credit(owner, Purse::Earned, payout, Posting::Payout { job: job_id, lease: id, machine, sequence });
         (paid_ms, payout)
     }
 

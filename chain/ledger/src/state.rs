@@ -10,7 +10,9 @@ use deepmarket_types::{
 
 use crate::{
     Account, GenesisState, Job, Lease, Machine, Params, StateKey, Writes,
-    machine::{Rank, free_rank},
+    invite::Invite,
+    machine::{Circumstances, Rank, free_rank},
+    statistics::{Flow, Statistics},
 };
 
 /// Where all credits are. `minted` is the sum of the others after every block.
@@ -81,8 +83,18 @@ pub(crate) struct Index {
     pub free: BTreeSet<Rank>,
     /// Offered machines in contact, by the contact clock's moment of their last sign of life.
     pub contact: BTreeSet<(u64, MachineId)>,
-    /// Offers that run out, by when.
-    pub until: BTreeSet<(TimeMs, MachineId)>,
+    /// Offers whose hours begin or end, or that end, by when.
+    pub changes: BTreeSet<(TimeMs, MachineId)>,
+    /// The place of a machine in `changes`.
+    pub change_of: BTreeMap<MachineId, TimeMs>,
+    /// Offered machines by their physical machine.
+    pub hosts: BTreeSet<(Hash, MachineId)>,
+    /// What is on offer, in use and waited for.
+    pub flow: Flow,
+    /// Open invitations of an account.
+    pub invites_of: BTreeSet<(AccountId, PublicKey)>,
+    /// Invitations by when they become void.
+    pub invites_until: BTreeSet<(TimeMs, PublicKey)>,
 }
 
 impl Index {
@@ -91,39 +103,83 @@ impl Index {
         self.identities.insert(account.identity);
     }
 
-    pub fn add_machine(&mut self, machine: &Machine) {
+    pub fn add_machine(&mut self, machine: &Machine, circumstances: &Circumstances) {
         self.machines_of.insert((machine.owner, machine.id));
+        self.flow.add_machine(machine);
+        if machine.offer.is_some() {
+            self.hosts.insert((machine.config.host, machine.id));
+        }
         if let Some(rank) = free_rank(machine) {
             self.free.insert(rank);
         }
         if machine.is_watched() {
             self.contact.insert((machine.contact_ms, machine.id));
         }
-        if let Some(until) = machine.open_until() {
-            self.until.insert((until, machine.id));
+        if let Some(at) = machine.next_change(&circumstances.clock, circumstances.now) {
+            self.changes.insert((at, machine.id));
+            self.change_of.insert(machine.id, at);
         }
     }
 
     /// Removes what [`Index::add_machine`] added, but its owner, who never changes.
     pub fn remove_machine(&mut self, machine: &Machine) {
+        self.flow.take_machine(machine);
+        self.hosts.remove(&(machine.config.host, machine.id));
         if let Some(rank) = free_rank(machine) {
             self.free.remove(&rank);
         }
         if machine.is_watched() {
             self.contact.remove(&(machine.contact_ms, machine.id));
         }
-        if let Some(until) = machine.open_until() {
-            self.until.remove(&(until, machine.id));
+        if let Some(at) = self.change_of.remove(&machine.id) {
+            self.changes.remove(&(at, machine.id));
         }
     }
 
     pub fn add_job(&mut self, job: &Job) {
         self.jobs_of.insert((job.owner, job.id));
         if job.is_queued() {
-            self.queued.insert(job.id);
+            self.set_queued(job, true);
         } else if !job.state.is_closed() {
             self.served.insert(job.id);
         }
+    }
+
+    /// Puts a job into the queue or takes it out.
+    pub fn set_queued(&mut self, job: &Job, queued: bool) {
+        if queued {
+            self.queued.insert(job.id);
+        } else {
+            self.queued.remove(&job.id);
+        }
+        self.flow.set_queued(job, queued);
+    }
+
+    pub fn add_invite(&mut self, code: PublicKey, invite: &Invite) {
+        self.invites_of.insert((invite.owner, code));
+        self.invites_until.insert((invite.expires, code));
+    }
+
+    pub fn remove_invite(&mut self, code: PublicKey, invite: &Invite) {
+        self.invites_of.remove(&(invite.owner, code));
+        self.invites_until.remove(&(invite.expires, code));
+    }
+}
+
+/// What decides whether offers hold after the last block.
+pub(crate) fn circumstances(constitution: &Constitution, tip: &Tip, prices: &Prices) -> Circumstances {
+    let clock = constitution.params.slots;
+    Circumstances { now: tip.time, clock, prices: prices.at(tip.time, constitution) }
+}
+
+impl Prices {
+    /// The unit prices of a moment: those of its day, else of the last day before that had any (a chain that stood still over
+    /// midnight), else the floor (before the first block).
+    pub fn at(&self, time: TimeMs, constitution: &Constitution) -> UnitPrices {
+        let (day, slot) = constitution.params.slots.slot_at(time);
+        let of_day = self.today.filter(|today| today.day <= day);
+        let prices = of_day.or(self.before).or(self.today);
+        prices.map_or(constitution.params.price_floor, |prices| prices.slots[slot])
     }
 }
 
@@ -138,6 +194,8 @@ pub struct Ledger {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) specs: BTreeMap<JobId, Arc<[u8]>>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) invites: BTreeMap<PublicKey, Invite>,
+    pub(crate) statistics: Statistics,
     pub(crate) index: Index,
     /// Something changed since the last matching that could let a queued job start. No part of the state: matching when
     /// nothing has changed changes nothing.
@@ -155,6 +213,8 @@ impl PartialEq for Ledger {
             && self.jobs == other.jobs
             && self.specs == other.specs
             && self.leases == other.leases
+            && self.invites == other.invites
+            && self.statistics == other.statistics
             && self.index == other.index
     }
 }
@@ -190,6 +250,8 @@ impl Ledger {
             jobs: BTreeMap::new(),
             specs: BTreeMap::new(),
             leases: BTreeMap::new(),
+            invites: BTreeMap::new(),
+            statistics: Statistics::default(),
             index: Index::default(),
             rematch: true,
         }
@@ -326,6 +388,12 @@ impl Ledger {
         self.jobs_of(owner).map(Job::escrow).sum()
     }
 
+    /// Puts a machine into the index.
+    pub(crate) fn index_machine(&mut self, machine: &Machine) {
+        let circumstances = circumstances(&self.constitution, &self.tip, &self.prices);
+        self.index.add_machine(machine, &circumstances);
+    }
+
     /// The bytes of one entry, `None` where there is none.
     pub(crate) fn entry(&self, key: &StateKey) -> Option<Vec<u8>> {
         use deepmarket_types::encode;
@@ -338,6 +406,8 @@ impl Ledger {
             StateKey::Job(id) => self.jobs.get(id).map(encode),
             StateKey::Spec(id) => self.specs.get(id).map(|spec| encode(&spec.to_vec())),
             StateKey::Lease(id) => self.leases.get(id).map(encode),
+            StateKey::Statistics => Some(encode(&self.statistics)),
+            StateKey::Invite(code) => self.invites.get(code).map(encode),
         }
     }
 }

@@ -68,4 +68,6 @@ pub struct TransactionResult {
     pub code: u16,
     /// Empty, or what was wrong and what to do.
     pub message: String,
+    /// How many of the block's events it caused: they stand in the transactions' order, those of the block's end last.
+    pub events: u32,
 }

@@ -39,6 +39,9 @@ pub enum FormError {
         /// The most characters allowed.
         limit: usize,
     },
+    /// Hours or weekdays that are none.
+    #[error("the availability is wrong: {0}")]
+    BadAvailability(&'static str),
 }
 
 impl FormError {
@@ -51,6 +54,7 @@ impl FormError {
             FormError::BadPublicKey => 1004,
             FormError::BadSignature => 1005,
             FormError::BadText { .. } => 1006,
+            FormError::BadAvailability(_) => 1007,
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum Posting {
         job: JobId,
         /// The lease that was served.
         lease: LeaseId,
+        /// The machine that served it.
+        machine: MachineId,
         /// The receipt's number.
         sequence: u32,
     },
@@ -51,6 +53,8 @@ pub enum Event {
         purse: Purse,
         /// By how much.
         amount: Credits,
+        /// What the purse holds after it.
+        balance: Credits,
         /// True where it grew.
         incoming: bool,
         /// Why.
@@ -93,6 +97,12 @@ pub enum Event {
         job: JobId,
         /// For which lease.
         lease: LeaseId,
+        /// On which machine.
+        machine: MachineId,
+        /// Who is paid.
+        lender: AccountId,
+        /// Who pays.
+        borrower: AccountId,
         /// The worker's rank.
         rank: u32,
         /// The receipt's number.

@@ -15,6 +15,8 @@ pub enum Domain {
     Transaction,
     /// A machine's consent to belong to an account.
     MachineProof,
+    /// A one-time code's word that a machine may join an account.
+    JoinProof,
     /// A registrar's word that an identity was verified.
     Voucher,
     /// A consensus vote.
@@ -32,6 +34,7 @@ impl Domain {
         match self {
             Domain::Transaction => "deepmarket/v1/transaction",
             Domain::MachineProof => "deepmarket/v1/machine-proof",
+            Domain::JoinProof => "deepmarket/v1/join-proof",
             Domain::Voucher => "deepmarket/v1/voucher",
             Domain::Vote => "deepmarket/v1/vote",
             Domain::Proposal => "deepmarket/v1/proposal",

@@ -23,8 +23,11 @@ pub use credits::{Credits, CreditsParseError, MICROCREDITS};
 pub use event::{Event, Posting, Purse};
 pub use ids::{AccountId, ChainId, Hash, Height, IdParseError, JobId, LeaseId, MachineId, TimeMs};
 pub use keys::{Domain, PublicKey, SecretKey, Signature};
-pub use market::{Availability, MachineConfig, Offer, Resources, SlotClock, SlotPrices, UnitPrices, WithdrawMode};
-pub use state::{JobState, LeaseState, MachineState, PanicReason};
+pub use market::{
+    Availability, ChangeMode, DailyHours, MachineConfig, Offer, Resources, SlotClock, SlotPrices, UnitPrices, Weekdays,
+};
+pub use state::{JobReason, JobState, LeaseState, MachineReason, MachineState, PanicReason};
 pub use transaction::{
-    Action, FailureReason, LeaseOutcome, Receipt, Transaction, TransactionBody, VerifiedTransaction, Voucher, machine_proof,
+    Action, FailureReason, LeaseOutcome, Receipt, Transaction, TransactionBody, VerifiedTransaction, Voucher, invite_key, join_proof,
+    machine_proof,
 };

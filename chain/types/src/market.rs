@@ -1,7 +1,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::{Credits, FormError, TimeMs, canonical::check_text};
+use crate::{Credits, FormError, Hash, TimeMs, canonical::check_text};
 
 /// Milliseconds in one hour.
 const HOUR_MS: u128 = 3_600_000;
@@ -26,6 +26,17 @@ impl Resources {
     /// Does this have at least what `other` asks for?
     pub fn covers(&self, other: &Resources) -> bool {
         self.cores >= other.cores && self.gpus >= other.gpus && self.ram_mib >= other.ram_mib && self.disk_mib >= other.disk_mib
+    }
+
+    /// Both together, saturating.
+    #[must_use]
+    pub fn plus(&self, other: &Resources) -> Resources {
+        Resources {
+            cores: self.cores.saturating_add(other.cores),
+            gpus: self.gpus.saturating_add(other.gpus),
+            ram_mib: self.ram_mib.saturating_add(other.ram_mib),
+            disk_mib: self.disk_mib.saturating_add(other.disk_mib),
+        }
     }
 
     /// What remains after `other` is taken; `None` where it isn't covered.
@@ -55,6 +66,28 @@ pub struct UnitPrices {
 }
 
 impl UnitPrices {
+    /// Does each unit that `resources` have cost at least what `minimum` asks?
+    pub fn reach(&self, minimum: &UnitPrices, resources: &Resources) -> bool {
+        let units = [
+            (u64::from(resources.cores), self.core_hour, minimum.core_hour),
+            (u64::from(resources.gpus), self.gpu_hour, minimum.gpu_hour),
+            (resources.ram_mib, self.ram_gib_hour, minimum.ram_gib_hour),
+            (resources.disk_mib, self.disk_gib_hour, minimum.disk_gib_hour),
+        ];
+        units.into_iter().all(|(quantity, price, least)| quantity == 0 || price >= least)
+    }
+
+    /// The greater of both prices for each unit.
+    #[must_use]
+    pub fn at_least(&self, minimum: &UnitPrices) -> UnitPrices {
+        UnitPrices {
+            core_hour: self.core_hour.max(minimum.core_hour),
+            gpu_hour: self.gpu_hour.max(minimum.gpu_hour),
+            ram_gib_hour: self.ram_gib_hour.max(minimum.ram_gib_hour),
+            disk_gib_hour: self.disk_gib_hour.max(minimum.disk_gib_hour),
+        }
+    }
+
     /// The price of resources for some milliseconds. Each of the four products is rounded down to the microcredit: the
     /// remainder stays with the borrower. Saturates at `u64::MAX` microcredits.
     pub fn cost(&self, resources: &Resources, ms: u64) -> Credits {
@@ -99,10 +132,37 @@ impl SlotClock {
         time.0.saturating_add_signed(self.utc_offset_ms)
     }
 
+    /// The length of a day: four slots.
+    pub fn day_ms(&self) -> u64 {
+        self.slot_ms.saturating_mul(4)
+    }
+
+    /// The day that a moment falls into, and the milliseconds since it began.
+    pub fn day_at(&self, time: TimeMs) -> (u64, u64) {
+        (self.local(time) / self.day_ms(), self.local(time) % self.day_ms())
+    }
+
+    /// The day of the week, 0 is Monday: day 0 was a Thursday.
+    pub fn weekday(day: u64) -> u8 {
+        ((day + 3) % 7) as u8
+    }
+
     /// The day and the slot of the day (0 to 3) that a moment falls into.
     pub fn slot_at(&self, time: TimeMs) -> (u64, usize) {
         let slot = self.local(time) / self.slot_ms;
         (slot / 4, (slot % 4) as usize)
+    }
+
+    /// The first moment from `time` on that is in a wanted slot of the day; none where no slot is wanted.
+    pub fn next_slot(&self, time: TimeMs, wanted: impl Fn(usize) -> bool) -> Option<TimeMs> {
+        let mut at = time;
+        for _ in 0..5 {
+            if wanted(self.slot_at(at).1) {
+                return Some(at);
+            }
+            at = self.slot_end(at);
+        }
+        None
     }
 
     /// The first moment of the slot after the one that `time` falls into.
@@ -112,14 +172,121 @@ impl SlotClock {
     }
 }
 
-/// When an offer holds.
+/// Hours of the market's day, from a minute to a later one. Where the end isn't after the beginning, the hours go on over
+/// midnight: `18:00-08:00` is an evening, the night and a morning. Equal minutes would be no time and are refused.
+///
+/// A minute is a 1440th of the market's day, so that the same offer means the same on a market whose day lasts seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Availability {
-    /// From now on.
-    Always,
-    /// From now until a moment.
-    Until(TimeMs),
+#[serde(deny_unknown_fields)]
+pub struct DailyHours {
+    /// The first minute of the day, 0 to 1439.
+    pub from_minute: u16,
+    /// The minute at which they end, 0 to 1440.
+    pub to_minute: u16,
+}
+
+/// Days of the week: bit 0 is Monday, bit 6 Sunday.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weekdays(pub u8);
+
+impl Weekdays {
+    /// Every day.
+    pub const ALL: Weekdays = Weekdays(0b111_1111);
+
+    /// Is it this day of the week (0 is Monday)?
+    pub fn contains(self, weekday: u8) -> bool {
+        self.0 >> weekday & 1 == 1
+    }
+}
+
+impl Default for Weekdays {
+    fn default() -> Self {
+        Weekdays::ALL
+    }
+}
+
+/// When an offer holds: on some weekdays, in some hours of them, until some moment. The default is always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Availability {
+    /// The hours of a day; none for the whole day.
+    #[serde(default)]
+    pub hours: Option<DailyHours>,
+    /// The weekdays on which these hours begin.
+    #[serde(default)]
+    pub weekdays: Weekdays,
+    /// The offer's end; none for no end.
+    #[serde(default)]
+    pub until: Option<TimeMs>,
+}
+
+impl Availability {
+    /// Refuses hours and days that are none.
+    pub fn check(&self) -> Result<(), FormError> {
+        if self.weekdays.0 == 0 || self.weekdays.0 > Weekdays::ALL.0 {
+            return Err(FormError::BadAvailability("name at least one weekday"));
+        }
+        let Some(DailyHours { from_minute, to_minute }) = self.hours else { return Ok(()) };
+        match from_minute < 1440 && to_minute <= 1440 && from_minute != to_minute {
+            true => Ok(()),
+            false => Err(FormError::BadAvailability("hours go from a minute of the day to another one, like 18:00-08:00")),
+        }
+    }
+
+    /// Does it hold at this moment?
+    pub fn holds(&self, clock: &SlotClock, now: TimeMs) -> bool {
+        self.until.is_none_or(|until| now < until) && self.in_hours(clock, now)
+    }
+
+    fn in_hours(&self, clock: &SlotClock, now: TimeMs) -> bool {
+        let (day, of_day_ms) = clock.day_at(now);
+        let (from, to) = self.window(clock);
+        let began_on = |day: u64| self.weekdays.contains(SlotClock::weekday(day));
+        match from < to {
+            true => (from..to).contains(&of_day_ms) && began_on(day),
+            // Over midnight: the evening of today, or the morning after yesterday's evening.
+            false => (of_day_ms >= from && began_on(day)) || (of_day_ms < to && day.checked_sub(1).is_some_and(began_on)),
+        }
+    }
+
+    /// Beginning and end of the hours in milliseconds of the day.
+    fn window(&self, clock: &SlotClock) -> (u64, u64) {
+        let at = |minute: u16| (u128::from(clock.day_ms()) * u128::from(minute) / 1440) as u64;
+        self.hours.map_or((0, clock.day_ms()), |hours| (at(hours.from_minute), at(hours.to_minute)))
+    }
+
+    /// The next moment after `now` at which the offer may begin or stop to hold; none where nothing changes any more.
+    pub fn next_change(&self, clock: &SlotClock, now: TimeMs) -> Option<TimeMs> {
+        let until = self.until.filter(|until| *until > now);
+        if until.is_none() && self.until.is_some() {
+            return None;
+        }
+        let always = self.hours.is_none() && self.weekdays == Weekdays::ALL;
+        let in_hours = self.in_hours(clock, now);
+        let boundaries = (!always).then(|| self.boundaries(clock, now).find(|at| self.in_hours(clock, *at) != in_hours)).flatten();
+        [boundaries, until].into_iter().flatten().min()
+    }
+
+    /// When the offer holds next, `now` where it does already; none where it never will.
+    pub fn next_opening(&self, clock: &SlotClock, now: TimeMs) -> Option<TimeMs> {
+        if self.in_hours(clock, now) {
+            return Some(now).filter(|now| self.until.is_none_or(|until| *now < until));
+        }
+        let opening = self.boundaries(clock, now).find(|at| self.in_hours(clock, *at));
+        opening.filter(|at| self.until.is_none_or(|until| *at < until))
+    }
+
+    /// The beginnings and ends of hours, and midnights, in the nine days after `now`, in order.
+    fn boundaries(&self, clock: &SlotClock, now: TimeMs) -> impl Iterator<Item = TimeMs> {
+        let (_, of_day_ms) = clock.day_at(now);
+        let midnight = now.0 - of_day_ms.min(now.0);
+        let (from, to) = self.window(clock);
+        let mut of_day = [0, from, to.min(clock.day_ms())];
+        of_day.sort_unstable();
+        let day_ms = clock.day_ms();
+        (0..9).flat_map(move |day: u64| of_day.map(|ms| TimeMs(midnight.saturating_add(day * day_ms + ms)))).filter(move |at| *at > now)
+    }
 }
 
 /// What a lender offers of a machine.
@@ -129,18 +296,25 @@ pub struct Offer {
     /// The lent fraction of the machine.
     pub resources: Resources,
     /// When.
+    #[serde(default)]
     pub availability: Availability,
-    /// The machine is used only in slots whose core-hour costs at least this.
-    pub min_core_hour: Credits,
+    /// The least unit prices: the machine takes new work only in slots that reach them, and a lease that began is never paid
+    /// less, also in a later slot that is cheaper.
+    #[serde(default)]
+    pub minimum: UnitPrices,
+    /// What happens to running leases when the hours or the offer end.
+    #[serde(default)]
+    pub at_close: ChangeMode,
 }
 
-/// How an offer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+/// How a change of an offer, or its end, treats the leases that run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WithdrawMode {
-    /// Now; a running lease ends and is paid up to its last receipt.
+pub enum ChangeMode {
+    /// Now; running leases that are in the way end and are paid up to their last receipt.
     AtOnce,
-    /// When the running lease has ended; no new one starts.
+    /// When the running leases have ended; no new one starts until then.
+    #[default]
     AfterLease,
 }
 
@@ -154,6 +328,10 @@ pub struct MachineConfig {
     pub platform: String,
     /// The CPU's model name.
     pub cpu: String,
+    /// The GPUs' model name; empty without any.
+    pub gpu: String,
+    /// A fingerprint of the physical machine: one that is on offer is not offered a second time under another key.
+    pub host: Hash,
     /// All of the machine's resources.
     pub resources: Resources,
     /// Measured training speed of one core in million multiply-adds a second, on the benchmark of `lend verify`.
@@ -171,6 +349,7 @@ impl MachineConfig {
         check_text("machine name", &self.name, Self::TEXT_LIMIT)?;
         check_text("platform", &self.platform, Self::TEXT_LIMIT)?;
         check_text("cpu", &self.cpu, Self::TEXT_LIMIT)?;
+        check_text("gpu", &self.gpu, Self::TEXT_LIMIT)?;
         check_text("trainer", &self.trainer, Self::TEXT_LIMIT)
     }
 }
@@ -187,6 +366,42 @@ mod tests {
         assert_eq!(clock.slot_at(TimeMs(midnight_in_portland.0 - 1)), (19_999, 3));
         assert_eq!(clock.slot_end(midnight_in_portland), midnight_in_portland.plus(6 * 3_600_000));
         assert_eq!(clock.slot_end(TimeMs(midnight_in_portland.0 - 1)), midnight_in_portland);
+    }
+
+    #[test]
+    fn hours_hold_on_their_weekdays_and_over_midnight() {
+        let clock = SlotClock { slot_ms: 6 * 3_600_000, utc_offset_ms: 0 };
+        // Day 4 was a Monday.
+        let at = |day: u64, hour: u64| TimeMs((day * 24 + hour) * 3_600_000);
+        let hours = |from_hour: u16, to_hour: u16| Some(DailyHours { from_minute: from_hour * 60, to_minute: to_hour * 60 });
+        let night = Availability { hours: hours(18, 8), weekdays: Weekdays(0b1_1111), until: None };
+        assert!(night.check().is_ok());
+        for (day, hour, holds) in [(4, 17, false), (4, 18, true), (5, 7, true), (5, 8, false), (8, 23, true), (9, 7, true)] {
+            assert_eq!(night.holds(&clock, at(day, hour)), holds, "day {day}, {hour}:00");
+        }
+        assert!(!night.holds(&clock, at(9, 18)) && !night.holds(&clock, at(11, 7)), "a weekend, and a Monday morning after it");
+        assert_eq!(night.next_change(&clock, at(4, 19)), Some(at(5, 8)));
+        assert_eq!(night.next_change(&clock, at(9, 9)), Some(at(11, 18)), "from Saturday on, Monday evening is next");
+        assert_eq!(night.next_opening(&clock, at(9, 9)), Some(at(11, 18)));
+        assert_eq!(night.next_opening(&clock, at(4, 20)), Some(at(4, 20)));
+
+        let always = Availability::default();
+        assert_eq!((always.holds(&clock, at(4, 3)), always.next_change(&clock, at(4, 3))), (true, None));
+        let until = Availability { until: Some(at(5, 0)), ..night };
+        assert_eq!(until.next_change(&clock, at(4, 19)), Some(at(5, 0)));
+        assert_eq!((until.next_change(&clock, at(5, 0)), until.next_opening(&clock, at(5, 9))), (None, None));
+        let sunday = Availability { hours: None, weekdays: Weekdays(0b100_0000), until: None };
+        assert!(sunday.holds(&clock, at(10, 0)) && !sunday.holds(&clock, at(11, 0)));
+        assert_eq!(sunday.next_change(&clock, at(4, 5)), Some(at(10, 0)));
+        for bad in [
+            Availability { weekdays: Weekdays(0), ..always },
+            Availability { weekdays: Weekdays(128), ..always },
+            Availability { hours: hours(8, 8), ..always },
+            Availability { hours: hours(24, 8), ..always },
+            Availability { hours: hours(8, 25), ..always },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::fmt;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::{FailureReason, Hash};
+use crate::{Credits, FailureReason, Hash, LeaseId, MachineId, TimeMs};
 
 /// Why a job was aborted ("panic" is the paper's word).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -11,12 +11,14 @@ use crate::{FailureReason, Hash};
 pub enum PanicReason {
     /// The escrow can't pay for the next interval.
     Budget,
-    /// A machine that worked for the job lost contact, or its owner withdrew it.
+    /// A machine that worked for the job lost contact.
     MachineLost,
     /// A worker reported that it can't go on.
     Failed(FailureReason),
     /// The workers reported different results.
     Disagreement,
+    /// The owner of a machine that worked for the job took it back.
+    MachineWithdrawn,
 }
 
 impl fmt::Display for PanicReason {
@@ -25,7 +27,12 @@ impl fmt::Display for PanicReason {
             PanicReason::Budget => {
                 f.write_str("budget: the escrow can't pay for the next interval; submit again with a larger budget")
             }
-            PanicReason::MachineLost => f.write_str("machine lost: a machine that worked for the job went away; submit again"),
+            PanicReason::MachineLost => {
+                f.write_str("machine lost: a machine that worked for the job lost contact; submit again")
+            }
+            PanicReason::MachineWithdrawn => {
+                f.write_str("machine withdrawn: the owner of a machine that worked for the job took it back; submit again")
+            }
             PanicReason::Failed(reason) => write!(f, "worker failed: {reason}"),
             PanicReason::Disagreement => f.write_str("disagreement: the workers reported different results"),
         }
@@ -101,6 +108,127 @@ impl fmt::Display for MachineState {
             MachineState::Draining => "draining",
             MachineState::Panic => "panic: lost contact",
         })
+    }
+}
+
+/// Why a machine stands where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum MachineReason {
+    /// It is registered, and nothing is offered of it.
+    NotOffered,
+    /// It was offered, and its worker has not been heard of yet.
+    NotHeardYet,
+    /// It gave no address at which other workers reach it.
+    NoAddress,
+    /// It is outside its hours or weekdays.
+    OutsideHours {
+        /// When they begin.
+        opens: Option<TimeMs>,
+    },
+    /// The present prices are below its minimum.
+    PriceBelowMinimum,
+    /// It waits for work.
+    Ready,
+    /// It works.
+    Serving,
+    /// It takes no new lease: its owner withdrew it, or the offer's end has come.
+    Ending,
+    /// It takes no new lease until a change of its offer can take effect.
+    OfferChanging,
+    /// Its heartbeats stopped.
+    LostContact,
+}
+
+impl fmt::Display for MachineReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MachineReason::NotOffered => "not offered",
+            MachineReason::NotHeardYet => "offered; its worker was not heard of yet: start it with `deepmarket lend start`",
+            MachineReason::NoAddress => "offered, but it gave no address at which other workers reach it",
+            MachineReason::OutsideHours { opens: Some(_) } => "outside its hours",
+            MachineReason::OutsideHours { opens: None } => "its offer's end has come",
+            MachineReason::PriceBelowMinimum => "the price of this slot is below its minimum",
+            MachineReason::Ready => "ready; nothing runs",
+            MachineReason::Serving => "works for at least one lease",
+            MachineReason::Ending => "finishes its leases and takes no new one",
+            MachineReason::OfferChanging => "finishes its leases before its changed offer holds",
+            MachineReason::LostContact => "its heartbeats stopped: start its worker again",
+        })
+    }
+}
+
+/// Why a job stands where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum JobReason {
+    /// It waits for a slot that its spec names.
+    WaitsForSlot {
+        /// When that begins.
+        starts: TimeMs,
+    },
+    /// Fewer machines than its minimum of workers are free and fit.
+    WaitsForMachines {
+        /// Machines that are free and fit now.
+        free: u32,
+        /// Its minimum of workers.
+        needed: u32,
+    },
+    /// Its budget doesn't pay for one interval of its workers at the present prices.
+    WaitsForLowerPrices {
+        /// The least budget at the present prices.
+        needed: Credits,
+    },
+    /// It can start with the next block.
+    Next,
+    /// Its workers fetch data and build the model.
+    Preparing,
+    /// Its workers train and send receipts.
+    Training {
+        /// How many.
+        workers: u32,
+    },
+    /// It goes on without workers that were lost.
+    Recovering,
+    /// All rounds are done.
+    Finished,
+    /// Its owner stopped it.
+    Cancelled,
+    /// It was aborted.
+    Aborted {
+        /// Why.
+        why: PanicReason,
+        /// The lease that was the cause; none where no single one was.
+        lease: Option<LeaseId>,
+        /// That lease's machine.
+        machine: Option<MachineId>,
+    },
+}
+
+impl fmt::Display for JobReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JobReason::WaitsForSlot { .. } => f.write_str("waits for a slot that it may start in"),
+            JobReason::WaitsForMachines { free, needed } => {
+                write!(f, "waits for machines: {free} that fit are free, {needed} are needed")
+            }
+            JobReason::WaitsForLowerPrices { needed } => {
+                write!(f, "waits for lower prices: one interval of its workers costs {needed} credits now, more than its budget")
+            }
+            JobReason::Next => f.write_str("starts with the next block"),
+            JobReason::Preparing => f.write_str("its workers fetch data and build the model"),
+            JobReason::Training { workers } => write!(f, "{workers} worker(s) train"),
+            JobReason::Recovering => f.write_str("goes on without workers that were lost"),
+            JobReason::Finished => f.write_str("all rounds are done"),
+            JobReason::Cancelled => f.write_str("stopped by its owner"),
+            JobReason::Aborted { why, lease, machine } => {
+                write!(f, "{why}")?;
+                match (lease, machine) {
+                    (Some(lease), Some(machine)) => write!(f, " (by {lease} on {machine})"),
+                    _ => Ok(()),
+                }
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AccountId, ChainId, Credits, Domain, FormError, Hash, Height, JobId, LeaseId, MAX_TRANSACTION_BYTES, MachineConfig,
-    MachineId, Offer, PublicKey, SecretKey, Signature, SlotPrices, TimeMs, WithdrawMode, decode, encode,
+    MachineId, Offer, PublicKey, SecretKey, Signature, SlotPrices, TimeMs, ChangeMode, decode, encode,
 };
 
 /// A registrar's word that the holder of a key proved an identity to it.
@@ -49,6 +49,18 @@ impl Voucher {
 /// Signs a machine's consent to be registered by the account of an owner's key with a configuration.
 pub fn machine_proof(machine: &SecretKey, chain: &ChainId, owner: &PublicKey, config: &MachineConfig) -> Signature {
     machine.sign(Domain::MachineProof, chain, &encode(&(owner, config)))
+}
+
+/// The key of a one-time code. A code has 80 bits: enough that nobody finds it from the public key in the days that it is
+/// valid for. Capitals, spaces and dashes are how people type it, not part of it.
+pub fn invite_key(chain: &ChainId, code: &str) -> SecretKey {
+    let typed: String = code.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_uppercase()).collect();
+    SecretKey::from_seed(Hash::tagged("deepmarket/v1/invite-code", &[&chain.0, typed.as_bytes()]).0)
+}
+
+/// Signs, with the key of a one-time code, that a machine with this configuration may join.
+pub fn join_proof(code: &SecretKey, chain: &ChainId, machine: &PublicKey, config: &MachineConfig) -> Signature {
+    code.sign(Domain::JoinProof, chain, &encode(&(machine, config)))
 }
 
 /// Why a lease failed on the lender's side. Signed by the machine: unpaid from then on and not punished.
@@ -121,6 +133,9 @@ pub struct Receipt {
     pub commitments: Hash,
     /// Mean training loss of the last round in millionths, saturating.
     pub loss_micro: u64,
+    /// The last model that was stored on the way, as [`LeaseOutcome::Finished`] names the final one: what
+    /// is kept of a job that is stopped.
+    pub checkpoint: Option<Hash>,
     /// How the lease stands.
     pub outcome: LeaseOutcome,
 }
@@ -156,13 +171,15 @@ pub enum Action {
         machine: MachineId,
         /// What is offered.
         offer: Offer,
+        /// Where running leases use more than the new offer has: whether they end, or the change waits for them.
+        mode: ChangeMode,
     },
     /// Ends an offer.
     Withdraw {
         /// Which machine.
         machine: MachineId,
         /// Now or after the running lease.
-        mode: WithdrawMode,
+        mode: ChangeMode,
     },
     /// Keeps an offer alive. Signed by the machine.
     Heartbeat {
@@ -183,6 +200,24 @@ pub enum Action {
     Receipt(Receipt),
     /// Sets the prices of a day's four slots. Signed by the proposer of the block, which it must open.
     Price(SlotPrices),
+    /// Prepares that a remote machine joins the signer's account by a one-time code, see [`invite_key`].
+    Invite {
+        /// The public key of the code.
+        code: PublicKey,
+        /// What is offered of the machine as soon as it joins; nothing where the owner wants to look at it first.
+        offer: Option<Offer>,
+        /// The code is void from this moment on.
+        expires: TimeMs,
+    },
+    /// Makes the signing machine belong to the account that invited it. Signed by the machine; it uses the code up.
+    Join {
+        /// The public key of the code.
+        code: PublicKey,
+        /// What was measured.
+        config: MachineConfig,
+        /// The code's word for this machine and configuration, see [`join_proof`].
+        proof: Signature,
+    },
 }
 
 impl Action {
@@ -199,6 +234,8 @@ impl Action {
             Action::Cancel { .. } => "cancel",
             Action::Receipt(_) => "receipt",
             Action::Price(_) => "price",
+            Action::Invite { .. } => "invite",
+            Action::Join { .. } => "join",
         }
     }
 }
@@ -283,6 +320,11 @@ impl Transaction {
                 let content = encode(&(&self.body.signer, config));
                 machine_key.verify(Domain::MachineProof, chain, &content, proof)?;
             }
+            Action::Join { code, config, proof } => {
+                config.check()?;
+                code.verify(Domain::JoinProof, chain, &encode(&(&self.body.signer, config)), proof)?;
+            }
+            Action::Lend { offer, .. } | Action::Invite { offer: Some(offer), .. } => offer.availability.check()?,
             Action::Heartbeat { addresses: Some(addresses) } => {
                 let limit = Self::MAX_ADDRESSES;
                 if addresses.len() > limit {
@@ -399,6 +441,8 @@ mod tests {
             name: "m".into(),
             platform: "linux x86_64".into(),
             cpu: "cpu".into(),
+            gpu: String::new(),
+            host: Hash::of(b"host"),
             resources: crate::Resources { cores: 2, ..Default::default() },
             speed: 1,
             trainer: "0".into(),
@@ -410,5 +454,17 @@ mod tests {
         };
         assert!(register(&user).verify(&chain()).is_ok());
         assert_eq!(register(&thief).verify(&chain()).unwrap_err(), FormError::BadSignature);
+
+        // The code's word is for one machine: who saw it pass by can't bring in another one.
+        let code = invite_key(&chain(), "k7qd m2xp-aaaa BBBB");
+        assert_eq!(code.public(), invite_key(&chain(), "K7QD-M2XP-AAAA-BBBB").public());
+        assert_ne!(code.public(), invite_key(&chain(), "K7QD-M2XP-AAAA-BBBC").public());
+        let proof = join_proof(&code, &chain(), &machine.public(), &config);
+        let join = |key| {
+            let action = Action::Join { code: code.public(), config: config.clone(), proof };
+            Transaction::sign(key, &chain(), 0, Height(1), action)
+        };
+        assert!(join(&machine).verify(&chain()).is_ok());
+        assert_eq!(join(&thief).verify(&chain()).unwrap_err(), FormError::BadSignature);
     }
 }

@@ -23,7 +23,8 @@ pub use error::{ApiError, Attempt};
 use transport::{Ask, Failures, Transport, is_unknown};
 
 use crate::{
-    AccountView, Assignment, BlockEvent, BlockView, HistoryEntry, JobEvent, JobView, KEY_HEADER, LedgerView, MAX_BLOB_BYTES,
+    AccountView, Assignment, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest, EvaluationView, HistoryEntry,
+    InviteView, Statement, JobEvent, JobView, KEY_HEADER, LedgerView, MAX_BLOB_BYTES,
     MachineView, Network, PricesView, Progress, ProgressBatch, Quote, QuoteRequest, SIGNATURE_HEADER, Status, TransactionStatus,
     VoucherRequest, VoucherResponse, upload_content,
 };
@@ -198,6 +199,31 @@ impl Client {
     /// What a job would cost. Promises nothing and costs nothing.
     pub async fn quote(&self, request: &QuoteRequest) -> Result<Quote, ApiError> {
         self.transport.json(&Ask::post_json("/v1/quotes", request)).await
+    }
+
+    /// Whether an offer is legitimate, and what it would earn in the next four slots.
+    pub async fn evaluate(&self, request: &EvaluationRequest) -> Result<EvaluationView, ApiError> {
+        self.transport.json(&Ask::post_json("/v1/evaluations", request)).await
+    }
+
+    /// What an account may expect of the next 24 hours.
+    pub async fn estimate(&self, id: AccountId) -> Result<EstimateView, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/accounts/{id}/estimate"))).await
+    }
+
+    /// What an account's machines earned and its jobs cost on each of the last days, newest first.
+    pub async fn days(&self, id: AccountId, days: u32) -> Result<Vec<DayEntry>, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/accounts/{id}/days")).query("days", days)).await
+    }
+
+    /// Why an account's balance is what it is.
+    pub async fn statement(&self, id: AccountId) -> Result<Statement, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/accounts/{id}/statement"))).await
+    }
+
+    /// An open invitation, by its code's public key.
+    pub async fn invite(&self, code: &PublicKey) -> Result<Option<InviteView>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/invites/{code}"))).await
     }
 
     /// Today's prices.

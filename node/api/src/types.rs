@@ -2,8 +2,8 @@
 //! ids and hashes are texts.
 
 use deepmarket_types::{
-    AccountId, ChainId, Credits, Event, Hash, Height, JobId, JobState, LeaseId, LeaseState, MachineConfig, MachineId,
-    MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs, Voucher,
+    AccountId, ChainId, Credits, Event, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseState, MachineConfig, MachineId,
+    MachineReason, MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs, UnitPrices, Voucher,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -147,6 +147,8 @@ pub struct AccountView {
     /// What its jobs hold in escrow.
     #[schema(value_type = u64)]
     pub escrow: Credits,
+    /// How reliable its machines were, in thousandths: what a new machine of it begins with.
+    pub reliability: u32,
     /// Its open and closed jobs, newest first, at most 100.
     #[schema(value_type = Vec<String>)]
     pub jobs: Vec<JobId>,
@@ -166,6 +168,10 @@ pub struct HistoryEntry {
     pub time: TimeMs,
     /// The event's number in the block.
     pub index: u32,
+    /// The transaction that caused it; none for what happens at a block's end (machines lost, jobs matched or out of budget).
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub transaction: Option<Hash>,
     /// What happened.
     #[schema(value_type = Object)]
     pub event: Event,
@@ -191,11 +197,29 @@ pub struct MachineView {
     /// What is offered.
     #[schema(value_type = Option<Object>)]
     pub offer: Option<Offer>,
+    /// A changed offer that waits for running leases to end.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default)]
+    pub pending: Option<Offer>,
     /// How it stands.
     #[schema(value_type = String)]
     pub state: MachineState,
+    /// Why: `reason` names it, with what belongs to it.
+    #[schema(value_type = Object)]
+    pub why: MachineReason,
     /// Why, in words.
     pub reason: String,
+    /// What its leases use.
+    #[schema(value_type = Object)]
+    pub used: Resources,
+    /// How reliable it is, in thousandths: leases served to the end count for it, lost ones against it, recent ones more.
+    pub reliability: u32,
+    /// Training speed that its finished leases showed, in million multiply-adds a second; 0 before the first.
+    pub observed_speed: u64,
+    /// Leases served to the end.
+    pub leases_finished: u32,
+    /// Leases lost.
+    pub leases_lost: u32,
     /// Its running leases.
     #[schema(value_type = Vec<String>)]
     pub leases: Vec<LeaseId>,
@@ -261,6 +285,11 @@ pub struct JobView {
     pub state: JobState,
     /// How it stands, and why, in words.
     pub status: String,
+    /// Why it stands there, and for one that waits: what for.
+    #[schema(value_type = Object)]
+    pub why: JobReason,
+    /// `why` in words.
+    pub reason: String,
     /// Its spec as TOML.
     pub spec: String,
     /// When it was submitted.
@@ -286,6 +315,19 @@ pub struct JobView {
     /// The model, once finished.
     #[schema(value_type = Option<String>)]
     pub result: Option<Hash>,
+    /// The last model that was stored on the way: what is left of a job that was stopped.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointView>,
+}
+
+/// A model that was stored while its job ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointView {
+    /// The model's blob.
+    #[schema(value_type = String)]
+    pub model: Hash,
+    /// Rounds done by then, or a little later.
+    pub rounds: u64,
 }
 
 /// One rank as its fellow workers need it.
@@ -342,18 +384,30 @@ pub struct QuoteRequest {
     pub validate_samples: u64,
 }
 
-/// What a job would cost in one slot of the day.
+/// What a job would cost if it started in one slot of the day.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SlotQuote {
     /// The slot, 0 to 3.
     pub slot: u8,
+    /// When it begins: now for the current one, else its next beginning.
+    #[schema(value_type = u64)]
+    pub begins: TimeMs,
+    /// May the job start in it, by its spec?
+    pub allowed: bool,
     /// Its unit prices.
     #[schema(value_type = Object)]
-    pub prices: deepmarket_types::UnitPrices,
-    /// The cost of one hour with all workers.
+    pub prices: UnitPrices,
+    /// Workers that the machines on offer in it could be, whether or not they are in use.
+    pub workers: u32,
+    /// Are these enough for the job's minimum?
+    pub enough: bool,
+    /// When the job would start in it; none where nobody can tell.
+    #[schema(value_type = Option<u64>)]
+    pub expected_start: Option<TimeMs>,
+    /// The cost of one hour with the quoted workers.
     #[schema(value_type = u64)]
     pub cost_per_hour: Credits,
-    /// The cost of the expected time.
+    /// The cost of the expected time from the slot's beginning on, across slots; not limited by the budget.
     #[schema(value_type = u64)]
     pub expected_cost: Credits,
 }
@@ -370,14 +424,16 @@ pub struct Quote {
     /// When it would start; none where nobody can tell.
     #[schema(value_type = Option<u64>)]
     pub expected_start: Option<TimeMs>,
-    /// Expected training time in milliseconds; none without a measured machine.
+    /// Expected time from the start to the end in milliseconds; none without a measured machine.
     pub expected_ms: Option<u64>,
-    /// Expected cost at the current slot's prices.
+    /// Expected cost from the expected start on, across slots, at most the budget.
     #[schema(value_type = u64)]
     pub expected_cost: Credits,
-    /// What would be put into escrow.
+    /// What would be put into escrow: the most that the job can cost.
     #[schema(value_type = u64)]
     pub budget: Credits,
+    /// Does the budget cover the expected cost?
+    pub covered: bool,
     /// The current slot, 0 to 3.
     pub current_slot: u8,
     /// The four slots.
@@ -386,6 +442,159 @@ pub struct Quote {
     pub parameters: u64,
     /// Memory that a worker needs, in MiB.
     pub ram_mib: u64,
+}
+
+/// What would an offer earn? `POST /v1/evaluations`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationRequest {
+    /// What would be offered.
+    #[schema(value_type = Object)]
+    pub offer: Offer,
+    /// What was measured of the machine; the offer is checked against it. None where only the earnings are asked for.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default)]
+    pub config: Option<MachineConfig>,
+}
+
+/// What an offer would earn in one of the next four slots.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SlotEarningView {
+    /// The slot of the day, 0 to 3.
+    pub slot: u8,
+    /// When it begins; now for the running one.
+    #[schema(value_type = u64)]
+    pub begins: TimeMs,
+    /// How long the offer holds in it, in milliseconds.
+    pub open_ms: u64,
+    /// Its unit prices; of tomorrow's slots today's, which is all that is known.
+    #[schema(value_type = Object)]
+    pub prices: UnitPrices,
+    /// Do the prices reach the offer's minimum?
+    pub reaches_minimum: bool,
+    /// What it earns if all that is offered is used all the time.
+    #[schema(value_type = u64)]
+    pub full: Credits,
+    /// How much of what is on offer is used in this slot of the day, in thousandths.
+    pub utilisation_permille: u32,
+    /// `full` times the utilisation.
+    #[schema(value_type = u64)]
+    pub expected: Credits,
+}
+
+/// The answer to an [`EvaluationRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EvaluationView {
+    /// Why the offer would be refused, in words and with what to do; none where it is legitimate.
+    pub refused: Option<String>,
+    /// The four slots from now on.
+    pub slots: Vec<SlotEarningView>,
+}
+
+/// What an account may expect of the next 24 hours: `GET /v1/accounts/{id}/estimate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EstimateView {
+    /// What its machines earn at the usual utilisation of each slot, or by the leases that they serve.
+    #[schema(value_type = u64)]
+    pub profit: Credits,
+    /// What its open jobs cost: at most what they have in escrow.
+    #[schema(value_type = u64)]
+    pub cost: Credits,
+}
+
+/// Credits that one machine earned or one job cost on one day: `GET /v1/accounts/{id}/days`, newest day first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DayEntry {
+    /// The market's day, as prices count it.
+    pub day: u64,
+    /// When the day began.
+    #[schema(value_type = u64)]
+    pub begins: TimeMs,
+    /// The machine that earned, or the job that cost.
+    #[serde(flatten)]
+    pub line: DayLine,
+    /// The machine's or the job's name.
+    pub name: String,
+    /// Time that was paid for, of all leases together, in milliseconds.
+    pub paid_ms: u64,
+    /// Credits earned or spent.
+    #[schema(value_type = u64)]
+    pub credits: Credits,
+    /// Receipts.
+    pub receipts: u64,
+}
+
+/// What a [`DayEntry`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "id")]
+pub enum DayLine {
+    /// One of the account's machines earned.
+    Profit(#[schema(value_type = String)] MachineId),
+    /// One of the account's jobs cost.
+    Cost(#[schema(value_type = String)] JobId),
+}
+
+/// Why a balance is what it is: sums of all entries of an account's history, by what caused them:
+/// `GET /v1/accounts/{id}/statement`. `incoming − outgoing` over all lines is `granted + earned`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Statement {
+    /// The height that it is of.
+    #[schema(value_type = u64)]
+    pub height: Height,
+    /// The starting credits that are left.
+    #[schema(value_type = u64)]
+    pub granted: Credits,
+    /// The earned credits.
+    #[schema(value_type = u64)]
+    pub earned: Credits,
+    /// One for each cause.
+    pub lines: Vec<StatementLine>,
+    /// Do the lines add up to the balance?
+    pub balanced: bool,
+}
+
+/// One line of a [`Statement`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatementLine {
+    /// The cause.
+    #[serde(flatten)]
+    pub cause: StatementCause,
+    /// Credits that came.
+    #[schema(value_type = u64)]
+    pub incoming: Credits,
+    /// Credits that went.
+    #[schema(value_type = u64)]
+    pub outgoing: Credits,
+    /// Entries of the history that the line sums up.
+    pub entries: u64,
+}
+
+/// What caused the entries of a [`StatementLine`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "id")]
+pub enum StatementCause {
+    /// The starting credits.
+    StartingCredits,
+    /// Transfers with another account.
+    Account(#[schema(value_type = String)] AccountId),
+    /// A job of the account: its escrow, and what came back of it.
+    Job(#[schema(value_type = String)] JobId),
+    /// Work of a machine of the account.
+    Machine(#[schema(value_type = String)] MachineId),
+}
+
+/// An open invitation of a machine: `GET /v1/invites/{code}`, by the code's public key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InviteView {
+    /// Whose machine it will be.
+    #[schema(value_type = String)]
+    pub owner: AccountId,
+    /// What is offered of it as soon as it joins.
+    #[schema(value_type = Option<Object>)]
+    pub offer: Option<Offer>,
+    /// The code is void from this moment on.
+    #[schema(value_type = u64)]
+    pub expires: TimeMs,
 }
 
 /// Today's prices: `GET /v1/prices`.

@@ -1,0 +1,48 @@
+use deepmarket_types::{Credits, JobReason, JobState, MachineReason};
+
+use crate::{Job, Ledger, Machine};
+
+impl Ledger {
+    /// Why a machine stands where it does.
+    pub fn machine_reason(&self, machine: &Machine) -> MachineReason {
+        machine.reason(&self.params().slots, self.time())
+    }
+
+    /// Why a job stands where it does; for one that waits: what for.
+    pub fn job_reason(&self, job: &Job) -> JobReason {
+        match job.state {
+            JobState::Queued => self.waits_for(job),
+            JobState::Matched => JobReason::Preparing,
+            JobState::Running => {
+                JobReason::Training { workers: self.job_leases(job.id).filter(|lease| lease.is_active()).count() as u32 }
+            }
+            JobState::Recovering => JobReason::Recovering,
+            JobState::Finished(_) => JobReason::Finished,
+            JobState::Cancelled => JobReason::Cancelled,
+            JobState::Panic(why) => {
+                let machine = job.blamed.map(|lease| self.leases[&lease].machine);
+                JobReason::Aborted { why, lease: job.blamed, machine }
+            }
+        }
+    }
+
+    /// In the order in which matching asks: slot, budget, machines.
+    fn waits_for(&self, job: &Job) -> JobReason {
+        let (now, clock) = (self.time(), self.params().slots);
+        let (_, slot) = clock.slot_at(now);
+        if !job.may_start_in(slot) {
+            let starts = clock.next_slot(now, |slot| job.may_start_in(slot)).unwrap_or(now);
+            return JobReason::WaitsForSlot { starts };
+        }
+        if self.affordable_workers(job, now) < job.min_workers {
+            let one = self.unit_prices_at(now).cost(&job.demand, self.params().receipt_ms);
+            let needed = Credits::from_micro(one.micro().saturating_mul(u64::from(job.min_workers)));
+            return JobReason::WaitsForLowerPrices { needed };
+        }
+        let free = self.pick(&job.demand, job.min_workers, job.share_machine).len() as u32;
+        match free < job.min_workers {
+            true => JobReason::WaitsForMachines { free, needed: job.min_workers },
+            false => JobReason::Next,
+        }
+    }
+}
