@@ -511,7 +511,7 @@ pub struct DayEntry {
     #[schema(value_type = u64)]
     pub begins: TimeMs,
     /// The machine that earned, or the job that cost.
-    #[serde(flatten)]
+    #[schema(value_type = Object)]
     pub line: DayLine,
     /// The machine's or the job's name.
     pub name: String,
@@ -525,13 +525,13 @@ pub struct DayEntry {
 }
 
 /// What a [`DayEntry`] is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "id")]
 pub enum DayLine {
     /// One of the account's machines earned.
-    Profit(#[schema(value_type = String)] MachineId),
+    Profit(MachineId),
     /// One of the account's jobs cost.
-    Cost(#[schema(value_type = String)] JobId),
+    Cost(JobId),
 }
 
 /// Why a balance is what it is: sums of all entries of an account's history, by what caused them:
@@ -557,7 +557,7 @@ pub struct Statement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatementLine {
     /// The cause.
-    #[serde(flatten)]
+    #[schema(value_type = Object)]
     pub cause: StatementCause,
     /// Credits that came.
     #[schema(value_type = u64)]
@@ -570,17 +570,17 @@ pub struct StatementLine {
 }
 
 /// What caused the entries of a [`StatementLine`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "id")]
 pub enum StatementCause {
     /// The starting credits.
     StartingCredits,
     /// Transfers with another account.
-    Account(#[schema(value_type = String)] AccountId),
+    Account(AccountId),
     /// A job of the account: its escrow, and what came back of it.
-    Job(#[schema(value_type = String)] JobId),
+    Job(JobId),
     /// Work of a machine of the account.
-    Machine(#[schema(value_type = String)] MachineId),
+    Machine(MachineId),
 }
 
 /// An open invitation of a machine: `GET /v1/invites/{code}`, by the code's public key.
