@@ -192,6 +192,7 @@ impl Genesis {
 
 #[cfg(test)]
 mod tests {
+    use deepmarket_ledger::{DynamicPricing, PricePolicy};
     use deepmarket_types::{Credits, Resources, SecretKey};
 
     use super::*;
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_chain_id_of_a_known_document_never_changes() {
-        assert_eq!(complete().chain_id().to_hex(), "8014aff39d38572607d03568a74e68ef0a5d8dc61ee6465d63ee3c896d8a4f37");
+        assert_eq!(complete().chain_id().to_hex(), "8da14d0517e528d0deaac633186ac3aab56f5400dced3175cde2264ea5d3d97b");
     }
 
     #[test]
@@ -260,8 +261,12 @@ mod tests {
             ("slot_ms = 21_600_000", "slot_ms = 0", "params.slots.slot_ms"),
             ("receipt_ms = 10_000", "receipt_ms = 0", "params.receipt_ms"),
             ("receipt_ms = 10_000", "receipt_ms = 21_600_001", "params.receipt_ms"),
-            ("contact_timeout_ms = 10_000", "contact_timeout_ms = 3_000", "params.contact_timeout_ms"),
-            ("contact_step_ms = 2_000", "contact_step_ms = 10_001", "params.contact_step_ms"),
+            ("contact_timeout_ms = 5_900", "contact_timeout_ms = 2_000", "params.contact_timeout_ms"),
+            ("contact_step_ms = 2_000", "contact_step_ms = 5_901", "params.contact_step_ms"),
+            ("target_permille = 700", "target_permille = 2_001", "params.price_policy.dynamic.target_permille"),
+            ("gain_permille = 500", "gain_permille = 10_001", "params.price_policy.dynamic.gain_permille"),
+            ("weight_permille = 300", "weight_permille = 0", "params.price_policy.dynamic.weight_permille"),
+            ("max_change_permille = 200", "max_change_permille = 1_001", "params.price_policy.dynamic.max_change_permille"),
             ("core_hour = 400_000", "core_hour = 1_500_001", "params.price_floor"),
             ("core_hour = 1_500_000", "core_hour = 9_000_000_000_000", "params.price_ceiling"),
             ("max_queued_jobs = 1_000", "max_queued_jobs = 0", "params.max_queued_jobs"),
@@ -275,6 +280,52 @@ mod tests {
             let error = Genesis::from_toml(&LOCAL.replace(from, to)).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{field}: ")), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn a_silent_machine_is_lost_within_ten_seconds_on_an_idle_local_network_and_hosts_are_unique_where_they_are_real() {
+        let params = Genesis::from_toml(LOCAL).unwrap().params;
+        // The clock of contact advances by a step with each block of an idle network, whose blocks may take a second longer.
+        assert!(params.idle_block_ms >= params.contact_step_ms);
+        let blocks = params.contact_timeout_ms / params.contact_step_ms + 1;
+        assert!(blocks * (params.idle_block_ms + 1_000) < 10_000, "{blocks} blocks");
+        assert!(params.contact_timeout_ms > 2 * params.heartbeat_ms, "one heartbeat may be lost");
+        assert!(!params.unique_hosts && Genesis::from_toml(PSU).unwrap().params.unique_hosts);
+    }
+
+    #[test]
+    fn dynamic_prices_are_the_default_and_may_begin_at_prices_within_their_bounds() {
+        let expected = DynamicPricing {
+            target_permille: 700,
+            gain_permille: 500,
+            weight_permille: 300,
+            max_change_permille: 200,
+            first: None,
+        };
+        for text in [LOCAL, PSU] {
+            assert_eq!(Genesis::from_toml(text).unwrap().params.price_policy, PricePolicy::Dynamic(expected));
+        }
+        let slot = |cores: u64| {
+            format!("{{ core_hour = {cores}, gpu_hour = 5_000_000, ram_gib_hour = 100_000, disk_gib_hour = 1_000 }}")
+        };
+        let with_first = |cores: [u64; 4]| {
+            let slots = cores.map(slot).join(", ");
+            let line = "max_change_permille = 200 ";
+            assert!(LOCAL.contains(line));
+            Genesis::from_toml(&LOCAL.replace(line, &format!("first = [{slots}]\n{line}")))
+        };
+        let genesis = with_first([400_000, 500_000, 600_000, 1_500_000]).unwrap();
+        let PricePolicy::Dynamic(DynamicPricing { first: Some(first), .. }) = genesis.params.price_policy else {
+            panic!("{:?}", genesis.params.price_policy);
+        };
+        assert_eq!(first.map(|slot| slot.core_hour.micro()), [400_000, 500_000, 600_000, 1_500_000]);
+        assert_eq!(Genesis::from_toml(&genesis.to_toml()).unwrap(), genesis);
+        for outside in [399_999, 1_500_001] {
+            let error = with_first([400_000, outside, 600_000, 700_000]).unwrap_err().to_string();
+            assert!(error.starts_with("params.price_policy.dynamic.first: "), "{error}");
+        }
+        let random = Genesis { params: Params { price_policy: PricePolicy::Random, ..genesis.params.clone() }, ..genesis };
+        assert_eq!(Genesis::from_toml(&random.to_toml()).unwrap(), random);
     }
 
     #[test]

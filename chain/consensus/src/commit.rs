@@ -31,6 +31,7 @@ pub fn commit(shared: &Shared, candidate: Candidate, certificate: Certificate) -
     let mut ledger = shared.ledger.write().expect("a ledger whose invariants broke is never written again");
     let hash = candidate.hash();
     let applied = ledger.apply(&candidate.block().header, candidate.transactions());
+    let (day, _) = ledger.params().slots.slot_at(ledger.time());
     let decided = Decided {
         block: candidate.into_block(),
         block_hash: hash,
@@ -40,6 +41,7 @@ pub fn commit(shared: &Shared, candidate: Candidate, certificate: Certificate) -
         results: applied.results,
         events: applied.events,
         writes: applied.writes,
+        day,
     };
     let state_root = shared.store.commit(&decided)?;
     shared.mempool.committed(decided.results.iter().map(|result| &result.id), &ledger);

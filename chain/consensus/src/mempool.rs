@@ -29,7 +29,8 @@ impl Default for Limits {
     }
 }
 
-/// Whose numbers a transaction's nonce counts in. Openings, receipts and prices have none.
+/// Whose numbers a transaction's nonce counts in. Openings, machines that join, receipts and prices have
+/// none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Lane {
     Account(PublicKey),
@@ -39,12 +40,13 @@ enum Lane {
 fn lane(transaction: &VerifiedTransaction) -> Option<Lane> {
     let body = transaction.body();
     match body.action {
-        Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) => None,
+        Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => None,
         Action::Heartbeat { .. } => Some(Lane::Machine(body.signer)),
         Action::Transfer { .. }
         | Action::RegisterMachine { .. }
         | Action::Lend { .. }
         | Action::Withdraw { .. }
+        | Action::Invite { .. }
         | Action::Borrow { .. }
         | Action::Cancel { .. } => Some(Lane::Account(body.signer)),
     }

@@ -183,13 +183,14 @@ impl Ledger {
         let mut change = Change::new(self, header);
         change.touch(StateKey::Tip);
         change.touch(StateKey::Statistics);
-        change.move_offers(false);
+        let due_offers = change.due_offers();
         let results = transactions.iter().map(|transaction| change.transaction(transaction)).collect();
+        change.move_offers(&due_offers);
+        if next_slot {
+            change.reprice_offers();
+        }
         change.lose_silent_machines();
         change.forget_void_invites();
-        if next_slot {
-            change.move_offers(true);
-        }
         change.stop_exhausted_jobs();
         change.match_jobs();
         if let Err(broken) = change.ledger.check_touched(change.touched()) {

@@ -4,7 +4,11 @@ use deepmarket_types::{
     AccountId, Credits, Event, Header, JobId, JobState, LeaseId, LeaseState, MachineId, Posting, Purse, TimeMs, encode,
 };
 
-use crate::{Account, Job, Lease, Ledger, Machine, StateKey, Writes, machine::free_rank, state::circumstances};
+use crate::{
+    Account, Job, Lease, Ledger, Machine, StateKey, Writes,
+    machine::free_rank,
+    state::{Places, circumstances},
+};
 
 /// A block being applied: the ledger, and what has to be told about its change. Every mutation goes through here, so that no
 /// entry is changed without being written and no purse without an event.
@@ -89,15 +93,16 @@ impl<'a> Change<'a> {
         let ledger = &mut *self.ledger;
         let machine = ledger.machines.get_mut(&id).expect("the machine was found before it is changed");
         let circumstances = circumstances(&ledger.constitution, &ledger.tip, &ledger.prices);
-        ledger.index.remove_machine(machine);
-        let before = (machine.state, free_rank(machine), machine.free(), machine.offer);
+        let before = Places::of(machine);
+        let state = machine.state;
+        let could_take = (before.free, machine.free(), machine.offer);
         change(machine);
-        machine.settle_state(&circumstances);
-        ledger.index.add_machine(machine, &circumstances);
-        let after = (machine.state, free_rank(machine), machine.free(), machine.offer);
+        machine.settle(&circumstances);
+        ledger.index.move_machine(machine, &before, &circumstances);
+        let can_take = (free_rank(machine), machine.free(), machine.offer);
         // A machine that can take work and couldn't take the same before.
-        ledger.rematch |= after.1.is_some() && (after.1, after.2, after.3) != (before.1, before.2, before.3);
-        if before.0 != after.0 {
+        ledger.rematch |= can_take.0.is_some() && can_take != could_take;
+        if state != machine.state {
             self.events.push(Event::Machine { machine: id, owner: machine.owner, state: machine.state });
         }
         self.touched.insert(StateKey::Machine(id));

@@ -1,8 +1,8 @@
 //! `lend evaluate`: what an offer would earn, and what an account may expect of the next 24 hours (the paper's figures 2, 3).
 
-use deepmarket_types::{AccountId, Credits, Offer, TimeMs, UnitPrices};
+use deepmarket_types::{AccountId, Credits, MachineConfig, Offer, SlotClock, TimeMs, UnitPrices};
 
-use crate::Ledger;
+use crate::{Job, Ledger, Rejection, machine::judge_offer};
 
 /// What an offer would earn in one of the next four slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +28,20 @@ pub struct SlotEarning {
 /// What an account may expect of the next 24 hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// What its machines earn at the usual utilisation of each slot, or by the leases that they serve.
+    /// What its machines earn at the usual utilisation of each slot, or by the leases that they serve, where that is more. A
+    /// lease is reckoned with its share of what its job has left, at most.
     pub profit: Credits,
     /// What its open jobs cost: at most what they have in escrow.
     pub cost: Credits,
 }
 
 impl Ledger {
+    /// Would `Lend` accept this offer now, of a machine with this configuration (or of any)? Whose machine it is, and whether
+    /// the same one is on offer already, is not asked.
+    pub fn judge_offer(&self, offer: &Offer, config: Option<&MachineConfig>) -> Result<(), Rejection> {
+        judge_offer(offer, config, self.time())
+    }
+
     /// What an offer would earn in each of the four slots from now on: the running one's rest and the three after it.
     pub fn evaluate(&self, offer: &Offer) -> [SlotEarning; 4] {
         let clock = self.params().slots;
@@ -49,8 +56,7 @@ impl Ledger {
             let utilisation_permille = self.utilisation_permille(slot);
             let expected = share(full, utilisation_permille);
             let slot = slot as u8;
-            let earning =
-                SlotEarning { slot, begins, open_ms, prices, reaches_minimum, full, utilisation_permille, expected };
+            let earning = SlotEarning { slot, begins, open_ms, prices, reaches_minimum, full, utilisation_permille, expected };
             begins = ends;
             earning
         })
@@ -62,20 +68,25 @@ impl Ledger {
         let tomorrow = now.plus(self.params().slots.day_ms());
         let machines = self.machines_of(owner).filter_map(|machine| Some((machine, machine.offer?)));
         let profits = machines.map(|(machine, offer)| {
-            let expected: Credits = self.evaluate(&offer).iter().map(|slot| slot.expected).sum();
-            let leases = self.machine_leases(machine.id);
-            let served: Credits =
-                leases.map(|lease| self.cost_between(&lease.resources, &lease.minimum, now, tomorrow).min(self.jobs[&lease.job].escrow())).sum();
+            let expected = sum(self.evaluate(&offer).iter().map(|slot| slot.expected));
+            let served = sum(self.machine_leases(machine.id).map(|lease| {
+                let job = &self.jobs[&lease.job];
+                let share = job.escrow().micro() / self.active_leases(job).max(1);
+                self.cost_between(&lease.resources, &lease.minimum, now, tomorrow).min(Credits::from_micro(share))
+            }));
             expected.max(served)
         });
         let open_jobs = self.jobs_of(owner).rev().filter(|job| !job.state.is_closed());
         let costs = open_jobs.take(self.params().max_open_jobs_per_account as usize).map(|job| {
             let per_worker = self.cost_between(&job.demand, &UnitPrices::default(), now, tomorrow);
-            let active = self.job_leases(job.id).filter(|lease| lease.is_active()).count() as u64;
-            let workers = active.max(u64::from(job.min_workers));
+            let workers = self.active_leases(job).max(u64::from(job.min_workers));
             Credits::from_micro(per_worker.micro().saturating_mul(workers)).min(job.escrow())
         });
-        Estimate { profit: profits.sum(), cost: costs.sum() }
+        Estimate { profit: sum(profits), cost: sum(costs) }
+    }
+
+    fn active_leases(&self, job: &Job) -> u64 {
+        self.job_leases(job.id).filter(|lease| lease.is_active()).count() as u64
     }
 
     /// The unit prices of a slot of the day: today's, or the floor before the first block.
@@ -85,7 +96,7 @@ impl Ledger {
 }
 
 /// How long an offer holds between two moments.
-fn open_ms(offer: &Offer, clock: &deepmarket_types::SlotClock, begins: TimeMs, ends: TimeMs) -> u64 {
+fn open_ms(offer: &Offer, clock: &SlotClock, begins: TimeMs, ends: TimeMs) -> u64 {
     let mut at = begins;
     let mut open_ms = 0;
     while at < ends {
@@ -96,6 +107,11 @@ fn open_ms(offer: &Offer, clock: &deepmarket_types::SlotClock, begins: TimeMs, e
         at = next;
     }
     open_ms
+}
+
+/// A sum of estimates. It saturates: an offer may be as large as its lender says.
+fn sum(parts: impl Iterator<Item = Credits>) -> Credits {
+    Credits::from_micro(parts.fold(0, |sum, part| sum.saturating_add(part.micro())))
 }
 
 fn share(whole: Credits, permille: u32) -> Credits {

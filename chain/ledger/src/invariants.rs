@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
 
-use deepmarket_types::{AccountId, Credits, JobId, LeaseState, MachineId, Resources};
+use deepmarket_types::{AccountId, ChangeMode, Credits, JobId, LeaseState, MachineId, Resources};
 
-use crate::{Job, Lease, Ledger, Machine, StateKey, state::{Index, circumstances}};
+use crate::{
+    Job, Lease, Ledger, Machine, StateKey,
+    state::{Index, circumstances},
+};
 
 /// A broken rule, in words.
 type Broken = String;
@@ -71,8 +74,13 @@ impl Ledger {
             self.check_machine(machine)?;
             *machines.entry(machine.owner).or_default() += 1;
         }
+        for (code, invite) in &self.invites {
+            ensure(self.accounts.contains_key(&invite.owner), || format!("the invitation {code} has no owner"))?;
+            ensure(invite.expires > self.tip.time, || format!("the invitation {code} is void and still there"))?;
+        }
         for (id, account) in &self.accounts {
             ensure(account.id == *id, || format!("{id} has a wrong id"))?;
+            ensure(account.reliability <= 1_000, || format!("{id} is reliable in {} thousandths", account.reliability))?;
             let counts = (open_jobs.get(id).copied().unwrap_or(0), machines.get(id).copied().unwrap_or(0));
             ensure((account.open_jobs, account.machines) == counts, || format!("{id} has wrong counts"))?;
         }
@@ -124,9 +132,13 @@ impl Ledger {
         let offered = machine.offer.map_or(Resources::default(), |offer| offer.resources);
         ensure(offered.covers(&used), || format!("{id} uses {used:?} of an offer of {offered:?}"))?;
         ensure(machine.config.resources.covers(&offered), || format!("{id} offers more than it has"))?;
-        let mut settled = machine.clone();
-        settled.settle_state(&circumstances(&self.constitution, &self.tip, &self.prices));
-        ensure(settled == *machine, || format!("{id} has the wrong state {}", machine.state))
+        ensure(machine.reliability <= 1_000, || format!("{id} is reliable in {} thousandths", machine.reliability))?;
+        let circumstances = circumstances(&self.constitution, &self.tip, &self.prices);
+        if let Some(offer) = machine.offer.filter(|offer| offer.at_close == ChangeMode::AtOnce) {
+            let holds = offer.availability.holds(&circumstances.clock, circumstances.now);
+            ensure(holds || machine.leases.is_empty(), || format!("{id} closes at once and serves leases outside its hours"))?;
+        }
+        ensure(machine.is_settled(&circumstances), || format!("{id} has the wrong state {}", machine.state))
     }
 
     fn check_lease(&self, lease: &Lease) -> Result<(), Broken> {

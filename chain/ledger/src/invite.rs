@@ -67,13 +67,7 @@ impl Ledger {
 
 impl Change<'_> {
     /// Keeps an invitation until it is used or void.
-    pub fn invite(
-        &mut self,
-        owner: AccountId,
-        code: PublicKey,
-        offer: Option<Offer>,
-        expires: TimeMs,
-    ) -> Result<(), Rejection> {
+    pub fn invite(&mut self, owner: AccountId, code: PublicKey, offer: Option<Offer>, expires: TimeMs) -> Result<(), Rejection> {
         self.ledger.check_invite(owner, &code, &offer, expires, self.now())?;
 
         let invite = Invite { owner, offer, expires };

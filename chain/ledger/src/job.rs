@@ -1,6 +1,8 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::JobSpec;
-use deepmarket_types::{AccountId, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs, UnitPrices};
+use deepmarket_types::{
+    AccountId, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs, UnitPrices,
+};
 
 use crate::{Ledger, Rejection, StateKey, change::Change};
 

@@ -14,11 +14,10 @@
 //! One block is applied in this order (DESIGN sections 2 and 3):
 //!
 //! 1. demand and supply since the last block are added up, height, block time and the *contact clock* advance
-//!    ([`Params::contact_step_ms`] says why there is such a clock), and offers begin or stop to hold with their hours;
+//!    ([`Params::contact_step_ms`] says why there is such a clock);
 //! 2. the transactions, each whole or not at all, see *How a transaction is judged* below;
-//! 3. at the block's end: machines that lost contact, void invitations, offers that a new slot's prices open or
-//!    close, jobs whose escrow
-//!    can't pay for the next interval, and then matching;
+//! 3. at the block's end: offers whose hours began or ended, or that a new slot's prices open or close; machines that lost
+//!    contact; void invitations; jobs whose escrow can't pay for the next interval; and then matching;
 //! 4. the invariants. A broken one stops the process loudly: a ledger that guesses is worse than one that stopped.
 //!
 //! # How a transaction is judged

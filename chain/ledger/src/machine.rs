@@ -6,7 +6,7 @@ use deepmarket_types::{
     Offer, PanicReason, PublicKey, Resources, SlotClock, TimeMs, UnitPrices,
 };
 
-use crate::{Ledger, Rejection, StateKey, change::Change};
+use crate::{Ledger, Rejection, StateKey, change::Change, state::circumstances};
 
 /// A registered machine.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -23,7 +23,7 @@ pub struct Machine {
     pub config: MachineConfig,
     /// What is offered; none while withdrawn.
     pub offer: Option<Offer>,
-    /// A changed offer that waits until the running leases are within it. No new lease begins until then.
+    /// A changed offer that waits until no running lease is in its way, see `Machine::allows`. No new lease begins until then.
     pub pending: Option<Offer>,
     /// Does the offer hold at the last block's time and prices: within its hours, before its end, at its minimum or above?
     pub open: bool,
@@ -43,7 +43,7 @@ pub struct Machine {
     pub used: Resources,
     /// Its active leases.
     pub leases: BTreeSet<LeaseId>,
-    /// How reliable it is in thousandths, see [`weigh_reliability`]. A new machine begins with its owner's.
+    /// How reliable it is in thousandths, see `weigh_reliability`. A new machine begins with its owner's.
     pub reliability: u32,
     /// The speed that its finished leases showed, as [`MachineConfig::speed`] but of training with all that belongs to it:
     /// fetching data, waiting for other ranks, whatever else runs on the machine. 0 before the first.
@@ -61,8 +61,7 @@ pub(crate) type Rank = (u32, u64, MachineId);
 
 /// Where matching finds a machine; `None` where it can't take work at all.
 pub(crate) fn free_rank(machine: &Machine) -> Option<Rank> {
-    let rank = (1_000 - machine.reliability, u64::MAX - machine.speed(), machine.id);
-    (machine.takes_work() && machine.open && machine.free().cores > 0).then_some(rank)
+    (machine.takes_work() && machine.open && machine.free().cores > 0).then(|| machine.rank())
 }
 
 /// Reliability after one more lease was served to the end or lost: `r' = r + (1000·served − r) / 8`, rounded down, so that a
@@ -85,10 +84,25 @@ impl Circumstances {
     }
 }
 
+/// The fields of a machine that follow from the others.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Settled {
+    offer: Option<Offer>,
+    pending: Option<Offer>,
+    draining: bool,
+    lost: bool,
+    open: bool,
+    state: MachineState,
+}
+
 impl Machine {
     /// What one of its cores is reckoned with, in million multiply-adds a second: observed, else as measured.
     pub fn speed(&self) -> u64 {
         if self.observed_speed > 0 { self.observed_speed } else { self.config.speed }
+    }
+
+    pub(crate) fn rank(&self) -> Rank {
+        (1_000_u32.saturating_sub(self.reliability), u64::MAX - self.speed(), self.id)
     }
 
     /// Is it offered, in contact and reachable, and not about to end or change?
@@ -126,9 +140,19 @@ impl Machine {
         self.offer.is_some() && !self.lost
     }
 
-    /// When its offer next begins or stops to hold, or ends; none where that is never, or doesn't matter any more.
+    /// When its offer next begins or stops to hold, or ends; none where that is never. A moment that has passed where the end
+    /// wasn't seen to yet: a changed offer may have waited until after its own end.
     pub(crate) fn next_change(&self, clock: &SlotClock, now: TimeMs) -> Option<TimeMs> {
-        self.offer.filter(|_| !self.draining)?.availability.next_change(clock, now)
+        let availability = self.offer?.availability;
+        let ended = availability.until.filter(|until| *until <= now && !self.draining && self.pending.is_none());
+        ended.or_else(|| availability.next_change(clock, now))
+    }
+
+    /// Can an offer take the place of the present one while its leases run? Not where they use more than it has, and not where
+    /// it would end them: it closes at once, and does not hold now.
+    fn allows(&self, offer: &Offer, holds: bool) -> bool {
+        let goes_on = self.leases.is_empty() || offer.at_close == ChangeMode::AfterLease || holds;
+        offer.resources.covers(&self.used) && goes_on
     }
 
     pub(crate) fn release(&mut self, lease: LeaseId, resources: &Resources) {
@@ -136,26 +160,55 @@ impl Machine {
         self.used = self.used.checked_sub(resources).expect("invariant: a machine's use is the sum of its leases'");
     }
 
-    /// Brings the derived fields in line with the others and with the circumstances.
-    pub(crate) fn settle_state(&mut self, circumstances: &Circumstances) {
-        if self.pending.is_some_and(|offer| offer.resources.covers(&self.used)) {
-            self.offer = self.pending.take();
+    /// What the derived fields are by the others and the circumstances.
+    pub(crate) fn settled(&self, circumstances: &Circumstances) -> Settled {
+        let Machine { mut offer, mut pending, mut draining, mut lost, .. } = *self;
+        if pending.is_some_and(|pending| self.allows(&pending, false)) {
+            offer = pending.take();
         }
-        if self.draining && self.leases.is_empty() {
-            self.offer = None;
+        if draining && self.leases.is_empty() {
+            offer = None;
         }
-        if self.offer.is_none() {
-            (self.draining, self.lost, self.pending) = (false, false, None);
+        if offer.is_none() {
+            (draining, lost, pending) = (false, false, None);
         }
-        self.open = self.offer.is_some_and(|offer| circumstances.hold(&offer));
-        let ending = self.draining || self.pending.is_some();
-        self.state = match (self.offer.is_some(), self.lost, ending, self.leases.is_empty()) {
+        let open = offer.is_some_and(|offer| circumstances.hold(&offer));
+        let ending = draining || pending.is_some();
+        let state = match (offer.is_some(), lost, ending, self.leases.is_empty()) {
             (false, ..) => MachineState::Withdrawn,
             (true, true, ..) => MachineState::Panic,
             (true, false, true, _) => MachineState::Draining,
             (true, false, false, false) => MachineState::InUse,
             (true, false, false, true) => MachineState::Idle,
         };
+        Settled { offer, pending, draining, lost, open, state }
+    }
+
+    /// Brings the derived fields in line with the others and with the circumstances.
+    pub(crate) fn settle(&mut self, circumstances: &Circumstances) {
+        let Settled { offer, pending, draining, lost, open, state } = self.settled(circumstances);
+        (self.offer, self.pending, self.draining, self.lost) = (offer, pending, draining, lost);
+        (self.open, self.state) = (open, state);
+    }
+
+    /// Are the derived fields in line?
+    pub(crate) fn is_settled(&self, circumstances: &Circumstances) -> bool {
+        let Machine { offer, pending, draining, lost, open, state, .. } = *self;
+        self.settled(circumstances) == Settled { offer, pending, draining, lost, open, state }
+    }
+}
+
+/// The offer has a core, is within the configuration (where that is known), and ends after `now`.
+pub(crate) fn judge_offer(offer: &Offer, config: Option<&MachineConfig>, now: TimeMs) -> Result<(), Rejection> {
+    if offer.resources.cores == 0 {
+        return Err(Rejection::OfferWithoutCores);
+    }
+    if let Some(config) = config.filter(|config| !config.resources.covers(&offer.resources)) {
+        return Err(Rejection::OfferTooLarge { offered: offer.resources, has: config.resources });
+    }
+    match offer.availability.until.filter(|until| *until <= now) {
+        Some(until) => Err(Rejection::OfferInThePast { until, time: now }),
+        None => Ok(()),
     }
 }
 
@@ -208,22 +261,8 @@ impl Ledger {
     }
 
     /// The offer has a core, is within the configuration, and ends after `now`; the physical machine isn't offered twice.
-    pub(crate) fn check_offer(
-        &self,
-        id: MachineId,
-        config: &MachineConfig,
-        offer: &Offer,
-        now: TimeMs,
-    ) -> Result<(), Rejection> {
-        if offer.resources.cores == 0 {
-            return Err(Rejection::OfferWithoutCores);
-        }
-        if !config.resources.covers(&offer.resources) {
-            return Err(Rejection::OfferTooLarge { offered: offer.resources, has: config.resources });
-        }
-        if let Some(until) = offer.availability.until.filter(|until| *until <= now) {
-            return Err(Rejection::OfferInThePast { until, time: now });
-        }
+    pub(crate) fn check_offer(&self, id: MachineId, config: &MachineConfig, offer: &Offer, now: TimeMs) -> Result<(), Rejection> {
+        judge_offer(offer, Some(config), now)?;
         self.check_host(id, config)
     }
 
@@ -291,9 +330,10 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Where running leases use more than the new offer has, they end at once, or the offer waits for them.
+    /// Where running leases are in the new offer's way, they end at once, or the offer waits for them.
     pub fn set_offer(&mut self, id: MachineId, offer: Offer, mode: ChangeMode) {
-        if mode == ChangeMode::AtOnce && !offer.resources.covers(&self.ledger.machines[&id].used) {
+        let holds = offer.availability.holds(&self.ledger.params().slots, self.now());
+        if mode == ChangeMode::AtOnce && !self.ledger.machines[&id].allows(&offer, holds) {
             self.take_back(id);
         }
         let clock_ms = self.ledger.tip.contact_clock_ms;
@@ -304,7 +344,7 @@ impl Change<'_> {
                 (machine.heard, machine.contact_ms) = (false, clock_ms);
             }
             (machine.lost, machine.draining) = (false, false);
-            match offer.resources.covers(&machine.used) {
+            match machine.allows(&offer, holds) {
                 true => (machine.offer, machine.pending) = (Some(offer), None),
                 false => machine.pending = Some(offer),
             }
@@ -315,7 +355,7 @@ impl Change<'_> {
     pub fn withdraw(&mut self, owner: AccountId, id: MachineId, mode: ChangeMode) -> Result<(), Rejection> {
         self.ledger.check_withdraw(owner, id)?;
 
-        self.machine(id, |machine| machine.draining = true);
+        self.machine(id, |machine| (machine.draining, machine.pending) = (true, None));
         if mode == ChangeMode::AtOnce {
             self.take_back(id);
         }
@@ -369,26 +409,40 @@ impl Change<'_> {
         }
     }
 
-    /// Offers begin and stop to hold with their hours, their end, and the prices. One that stops to hold
-    /// takes no new lease; whether those that run end with it is the offer's own word. At the block's beginning for those whose
-    /// hours began or ended; at its end for all, where it begins a slot and so has other prices.
-    pub fn move_offers(&mut self, everything: bool) {
+    /// Machines whose offers' hours began or ended since the last block, or that ended: the first to do so first, then by id.
+    /// Asked for before the transactions, which look ahead from the block's time when they change a machine.
+    pub fn due_offers(&self) -> Vec<MachineId> {
         let now = self.now();
-        let due: Vec<MachineId> = match everything {
-            true => self.ledger.machines.values().filter(|machine| machine.offer.is_some()).map(|machine| machine.id).collect(),
-            false => self.ledger.index.changes.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect(),
-        };
-        for id in due {
-            let clock = self.ledger.params().slots;
+        self.ledger.index.changes.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+    }
+
+    /// At the block's end: offers begin and stop to hold with their hours and their end. One that stops to hold takes no new
+    /// lease; whether those that run end with it is the offer's own word. After the transactions, so that a receipt of the
+    /// block in which the hours end is still paid, and events that no transaction caused come last.
+    pub fn move_offers(&mut self, due: &[MachineId]) {
+        let (now, clock) = (self.now(), self.ledger.params().slots);
+        for &id in due {
             let machine = &self.ledger.machines[&id];
             let Some(offer) = machine.offer else { continue };
-            let ended = offer.availability.until.is_some_and(|until| until <= now);
             if offer.at_close == ChangeMode::AtOnce && !offer.availability.holds(&clock, now) {
                 // Announced in the offer: nobody's reliability suffers.
                 let leases = machine.leases.clone();
                 self.break_leases(&leases, LeaseState::Ended, PanicReason::MachineWithdrawn);
             }
-            self.machine(id, |machine| machine.draining |= ended);
+            self.machine(id, |machine| {
+                let ended = machine.offer.is_some_and(|offer| offer.availability.until.is_some_and(|until| until <= now));
+                machine.draining |= ended && machine.pending.is_none();
+            });
+        }
+    }
+
+    /// At the end of a block that begins a slot: its prices open and close offers.
+    pub fn reprice_offers(&mut self) {
+        let circumstances = circumstances(&self.ledger.constitution, &self.ledger.tip, &self.ledger.prices);
+        let moved = |machine: &&Machine| machine.open != machine.offer.is_some_and(|offer| circumstances.hold(&offer));
+        let moved: Vec<MachineId> = self.ledger.machines.values().filter(moved).map(|machine| machine.id).collect();
+        for id in moved {
+            self.machine(id, |_| {});
         }
     }
 

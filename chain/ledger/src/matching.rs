@@ -1,8 +1,6 @@
-use deepmarket_types::{
-    Credits, Event, Hash, JobId, JobState, LeaseId, LeaseState, MachineId, Resources, TimeMs, UnitPrices,
-};
+use deepmarket_types::{Credits, Event, Hash, JobId, JobState, LeaseId, LeaseState, MachineId, Resources, TimeMs, UnitPrices};
 
-use crate::{Job, Lease, Ledger, StateKey, change::Change};
+use crate::{Job, Lease, Ledger, Machine, StateKey, change::Change};
 
 /// What a job asks of machines. A harder demand can't be met where an easier one wasn't.
 #[derive(Clone, Copy)]
@@ -21,37 +19,51 @@ impl Demand {
 /// Demands that are remembered as unmet while one block is matched; more would cost more than they save.
 const MAX_UNMET: usize = 64;
 
-impl Ledger {
-    /// The machines for up to `limit` workers, in rank order: by reliability, then speed, then id. Where a machine may be
-    /// shared, workers are first spread over all machines, then each machine gets its second one, and so on.
-    pub(crate) fn pick(&self, demand: &Resources, limit: u32, share_machine: bool) -> Vec<MachineId> {
-        let limit = limit as usize;
-        let mut picked = Vec::new();
-        let mut rest: Vec<(MachineId, Resources)> = Vec::new();
-        for (.., id) in &self.index.free {
+/// The machines for up to `limit` workers, of machines in rank order with what they have. Where one may be shared, workers are
+/// first spread over all of them, then each gets its second one, and so on.
+pub(crate) fn spread<M: Copy>(
+    machines: impl Iterator<Item = (M, Resources)>,
+    demand: &Resources,
+    limit: u32,
+    share_machine: bool,
+) -> Vec<M> {
+    let limit = limit as usize;
+    let mut picked = Vec::new();
+    let mut rest = Vec::new();
+    for (machine, has) in machines {
+        if picked.len() == limit {
+            return picked;
+        }
+        if let Some(left) = has.checked_sub(demand) {
+            picked.push(machine);
+            rest.push((machine, left));
+        }
+    }
+    while share_machine && !rest.is_empty() {
+        let mut next = Vec::new();
+        for (machine, has) in rest {
             if picked.len() == limit {
                 return picked;
             }
-            let machine = &self.machines[id];
-            if let Some(left) = machine.free().checked_sub(demand) {
-                picked.push(*id);
-                rest.push((*id, left));
+            if let Some(left) = has.checked_sub(demand) {
+                picked.push(machine);
+                next.push((machine, left));
             }
         }
-        while share_machine && !rest.is_empty() {
-            let mut next = Vec::new();
-            for (id, free) in rest {
-                if picked.len() == limit {
-                    return picked;
-                }
-                if let Some(left) = free.checked_sub(demand) {
-                    picked.push(id);
-                    next.push((id, left));
-                }
-            }
-            rest = next;
-        }
-        picked
+        rest = next;
+    }
+    picked
+}
+
+impl Ledger {
+    /// The machines for up to `limit` workers, in rank order: by reliability, then speed, then id.
+    pub(crate) fn pick(&self, demand: &Resources, limit: u32, share_machine: bool) -> Vec<MachineId> {
+        spread(self.free_machines(), demand, limit, share_machine)
+    }
+
+    /// Machines that can take work, in rank order, with what they have left.
+    fn free_machines(&self) -> impl Iterator<Item = (MachineId, Resources)> {
+        self.index.free.iter().map(|(.., id)| (*id, self.machines[id].free()))
     }
 
     /// The most workers whose first interval a job's escrow pays for at the prices of `now`.
@@ -70,17 +82,16 @@ impl Change<'_> {
     ///
     /// Most blocks change nothing that could let a queued job start, and cost nothing here.
     pub fn match_jobs(&mut self) {
-        if !std::mem::take(&mut self.ledger.rematch) {
+        if !self.ledger.rematch {
             return;
         }
         let now = self.now();
         let (_, slot) = self.ledger.params().slots.slot_at(now);
         let mut unmet: Vec<Demand> = Vec::new();
         let queued: Vec<JobId> = self.ledger.index.queued.iter().copied().collect();
+        // Side by side in memory: thousands of jobs look through thousands of machines.
+        let mut free: Vec<(MachineId, Resources)> = self.ledger.free_machines().collect();
         for id in queued {
-            if self.ledger.index.free.is_empty() {
-                return;
-            }
             let job = &self.ledger.jobs[&id];
             let affordable = self.ledger.affordable_workers(job, now);
             if !job.may_start_in(slot) || affordable < job.min_workers {
@@ -90,15 +101,23 @@ impl Change<'_> {
             if unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
                 continue;
             }
-            let machines = self.ledger.pick(&job.demand, job.max_workers.min(affordable), job.share_machine);
-            if machines.len() < job.min_workers as usize {
+            let places = free.iter().enumerate().map(|(place, (_, left))| (place, *left));
+            let picked = spread(places, &job.demand, job.max_workers.min(affordable), job.share_machine);
+            if picked.len() < job.min_workers as usize {
                 if unmet.len() < MAX_UNMET {
                     unmet.push(demand);
                 }
                 continue;
             }
+            for &place in &picked {
+                let (_, left) = &mut free[place];
+                *left = left.checked_sub(&demand.resources).expect("it was picked because it has that much left");
+            }
+            let machines: Vec<MachineId> = picked.into_iter().map(|place| free[place].0).collect();
             self.start_job(id, &machines);
         }
+        // Jobs that were passed over stay unmet: those that started took machines and gave none.
+        self.ledger.rematch = false;
     }
 
     /// Makes a lease on each machine, in rank order, and fixes the job's seed.
@@ -112,14 +131,15 @@ impl Change<'_> {
         let resources = job.demand;
         self.set_job_state(id, JobState::Matched);
         for (rank, &machine) in (0..).zip(machines) {
+            let Machine { owner, offer, .. } = &self.ledger.machines[&machine];
             let lease = Lease {
                 id: LeaseId(self.ledger.tip.next_lease),
                 job: id,
                 rank,
                 machine,
-                owner: self.ledger.machines[&machine].owner,
+                owner: *owner,
                 resources,
-                minimum: self.ledger.machines[&machine].offer.map_or(UnitPrices::default(), |offer| offer.minimum),
+                minimum: offer.map_or(UnitPrices::default(), |offer| offer.minimum),
                 state: LeaseState::Active,
                 started: now,
                 metered: now,

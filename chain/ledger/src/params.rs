@@ -16,7 +16,9 @@ pub enum PricePolicy {
 ///
 /// A slot's *pressure* on a unit is what was used and waited for, of what was on offer. It is weighed with earlier days of the
 /// same slot: `mean' = mean + weight · (pressure − mean)`; and the price moves with its distance from the target:
-/// `price' = price · (1 + clamp(gain · (mean' − target), ± max_change))`, between floor and ceiling, rounded down.
+/// `price' = price · (1 + clamp(gain · (mean' − target), ± max_change))`, between floor and ceiling. The change is in whole
+/// thousandths, rounded towards zero; the price is rounded down. A price stays where its slot of the day saw neither demand nor
+/// supply, and moves once after days on which the chain stood still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DynamicPricing {

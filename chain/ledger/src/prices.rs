@@ -45,9 +45,11 @@ impl Ledger {
             let middle = bounds.map(|(_, floor, ceiling)| Credits::from_micro(floor.micro().midpoint(ceiling.micro())));
             return SlotPrices { day, slots: pricing.first.unwrap_or([unit_prices(middle); 4]) };
         };
-        let pressure = self.pressure_after(&self.flows_until(time));
+        let flows = self.flows_until(time);
+        let (seen, means) = (flows.map(|flow| flow.pressure()), self.pressure_after(&flows));
         let move_price = |slot: usize, unit: usize, price: Credits| {
-            let Some(pressure) = pressure[slot][unit] else { return price };
+            // What the day didn't see tells nothing new about the price.
+            let (Some(_), Some(pressure)) = (seen[slot][unit], means[slot][unit]) else { return price };
             let distance = i64::from(pressure) - i64::from(pricing.target_permille);
             let limit = i64::from(pricing.max_change_permille);
             let change = (distance * i64::from(pricing.gain_permille) / 1_000).clamp(-limit, limit);
@@ -71,12 +73,23 @@ impl Ledger {
     }
 
     /// The price of resources from one moment to a later one, each slot's part at its own price, or the lease's minimum where
-    /// that is more, and rounded down. Slots of a later day than the prices are reckoned with today's.
+    /// that is more, and rounded down. Slots of a later day than the prices are reckoned with today's, and the whole days of a
+    /// time of many days, as a quote may have, all at once.
     pub(crate) fn cost_between(&self, resources: &Resources, minimum: &UnitPrices, from: TimeMs, to: TimeMs) -> Credits {
-        let mut cost = Credits::ZERO;
+        let clock = self.params().slots;
+        let days = to.since(from) / clock.day_ms();
+        let day: u64 = match days {
+            0 => 0,
+            _ => (0..4).fold(0, |sum: u64, slot| {
+                let one = self.slot_prices(slot).at_least(minimum).cost(resources, clock.slot_ms);
+                sum.saturating_add(one.micro())
+            }),
+        };
+        let mut cost = Credits::from_micro(day.saturating_mul(days));
+        let to = TimeMs(to.0 - days * clock.day_ms());
         let mut from = from;
         while from < to {
-            let end = self.params().slots.slot_end(from).min(to);
+            let end = clock.slot_end(from).min(to);
             let part = self.unit_prices_at(from).at_least(minimum).cost(resources, end.since(from));
             cost = Credits::from_micro(cost.micro().saturating_add(part.micro()));
             from = end;

@@ -1,12 +1,12 @@
 use deepmarket_job::{JobSpec, Kind, Size};
 use deepmarket_types::{Credits, TimeMs, UnitPrices};
 
-use crate::{Ledger, Machine};
+use crate::{Ledger, Machine, matching::spread};
 
 /// What a job would cost and when it would run. It promises nothing and costs nothing (DESIGN section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
-    /// Workers that would start now.
+    /// Workers that would start now; 0 where it would not.
     pub workers: u32,
     /// Machines on offer now that meet the demand, whether or not they are in use.
     pub machines: u32,
@@ -17,7 +17,8 @@ pub struct Quote {
     pub expected_start: Option<TimeMs>,
     /// Expected time from the start to the end, in milliseconds; none without a measured machine.
     pub expected_ms: Option<u64>,
-    /// Expected cost from the expected start on, across slots, at most the budget.
+    /// Expected cost from the expected start on, across slots and with the machines' minimum prices, at most the budget. Where no
+    /// start can be told, of the first slot in which the job may start.
     pub expected_cost: Credits,
     /// What would be put into escrow: the most that the job can cost.
     pub budget: Credits,
@@ -53,7 +54,8 @@ pub struct SlotQuote {
     pub expected_start: Option<TimeMs>,
     /// The cost of one hour with the quoted workers.
     pub cost_per_hour: Credits,
-    /// The cost of the expected time from the slot's beginning on, across slots; not limited by the budget.
+    /// The cost of the expected time from the slot's beginning on, across slots and with the machines' minimum prices; not limited
+    /// by the budget.
     pub expected_cost: Credits,
 }
 
@@ -114,29 +116,31 @@ impl Ledger {
         };
         let asked = Asked { spec, work: work(spec, size, train_samples, validate_samples), training };
 
-        let picked: Vec<&Machine> = {
-            let ids = self.pick(&demand, spec.workers.max, spec.workers.share_machine);
-            ids.iter().map(|id| &self.machines[id]).collect()
-        };
+        let picked = self.pick(&demand, spec.workers.max, spec.workers.share_machine);
+        let picked: Vec<&Machine> = picked.iter().map(|id| &self.machines[id]).collect();
         let free = picked.len() as u32;
         let enough = free >= spec.workers.min;
-        let fitting = self.on_offer(spec, now, current_slot).len() as u32;
 
+        let mut machines = 0;
+        let mut times_ms = [None; 4];
         let slots: Vec<SlotQuote> = (0..4_u8)
             .map(|slot| {
                 let wanted = usize::from(slot);
+                let current = wanted == current_slot;
                 let begins = clock.next_slot(now, |slot| slot == wanted).unwrap_or(now);
                 let on_offer = self.on_offer(spec, begins, wanted);
-                let current = wanted == current_slot;
-                let workers = self.seats(spec, &on_offer).min(spec.workers.max);
+                if current {
+                    machines = on_offer.len() as u32;
+                }
+                let seats = seats(spec, &on_offer);
+                let workers = seats.len() as u32;
                 let slot_enough = workers >= spec.workers.min;
-                // Those that would work: the free ones now, else the fastest on offer, as matching would take them.
-                let team = if current && enough { &picked[..] } else { &on_offer[..] };
-                let (quoted, expected_ms) = self.team_time(&asked, team, if current && enough { free } else { workers });
-                let times = |one: Credits| Credits::from_micro(one.micro().saturating_mul(u64::from(quoted)));
+                // Those that would work: the free ones now, else the best on offer, as matching would take them.
+                let team = if current && enough { &picked } else { &seats };
+                let expected_ms = team_time(&asked, team);
+                times_ms[wanted] = expected_ms;
                 let ends = begins.plus(expected_ms.unwrap_or(0));
                 let prices = self.slot_prices(wanted);
-                let starts = if current { enough.then_some(now) } else { slot_enough.then_some(begins) };
                 SlotQuote {
                     slot,
                     begins,
@@ -144,34 +148,31 @@ impl Ledger {
                     prices,
                     workers,
                     enough: slot_enough,
-                    expected_start: starts,
-                    cost_per_hour: times(prices.cost(&demand, HOUR_MS)),
-                    expected_cost: times(self.cost_between(&demand, &UnitPrices::default(), begins, ends)),
+                    expected_start: if current { enough.then_some(now) } else { slot_enough.then_some(begins) },
+                    cost_per_hour: team_cost(spec, team, |_| prices.cost(&demand, HOUR_MS)),
+                    expected_cost: team_cost(spec, team, |minimum| self.cost_between(&demand, minimum, begins, ends)),
                 }
             })
             .collect();
 
-        let in_time = |slot: &&SlotQuote| slot.allowed && slot.expected_start.is_some();
-        let first = slots.iter().filter(in_time).min_by_key(|slot| slot.expected_start).copied();
-        let shown = first.unwrap_or(slots[current_slot]);
-        let starts_now = enough && shown.begins == now;
-        let (_, expected_ms) = match starts_now {
-            true => self.team_time(&asked, &picked, free),
-            false => self.team_time(&asked, &self.on_offer(spec, shown.begins, usize::from(shown.slot)), shown.workers),
-        };
+        // The first start that can be told, else the first slot in which it may start.
+        let allowed = || slots.iter().filter(|slot| slot.allowed);
+        let first = allowed().filter(|slot| slot.expected_start.is_some()).min_by_key(|slot| slot.expected_start);
+        let shown = first.or_else(|| allowed().min_by_key(|slot| slot.begins)).unwrap_or(&slots[current_slot]);
+        let starts_now = first.is_some_and(|slot| usize::from(slot.slot) == current_slot);
         Quote {
             workers: if starts_now { free } else { 0 },
-            machines: fitting,
+            machines,
             enough,
             expected_start: first.and_then(|slot| slot.expected_start),
-            expected_ms,
+            expected_ms: times_ms[usize::from(shown.slot)],
             expected_cost: shown.expected_cost.min(budget),
             budget,
             covered: shown.expected_cost <= budget,
             current_slot: current_slot as u8,
-            slots,
             parameters: size.parameters,
             ram_mib: size.ram_mib,
+            slots,
         }
     }
 
@@ -187,36 +188,35 @@ impl Ledger {
                 })
         };
         let mut machines: Vec<&Machine> = self.machines().filter(fits).collect();
-        machines.sort_by_key(|machine| (1_000 - machine.reliability, u64::MAX - machine.speed(), machine.id));
+        machines.sort_by_key(|machine| machine.rank());
         machines
     }
+}
 
-    /// How many workers some machines can be if nothing else runs on them.
-    fn seats(&self, spec: &JobSpec, machines: &[&Machine]) -> u32 {
-        let demand = spec.demand();
-        let seats = |machine: &Machine| {
-            let Some(offer) = machine.offer else { return 0 };
-            let mut left = offer.resources;
-            let mut seats = 0;
-            while let Some(rest) = left.checked_sub(&demand).filter(|_| seats < spec.workers.max) {
-                (left, seats) = (rest, seats + 1);
-            }
-            if spec.workers.share_machine { seats } else { seats.min(1) }
-        };
-        machines.iter().fold(0, |sum, machine| sum.saturating_add(seats(machine)))
-    }
+/// The machines of the workers that a job would have on these if nothing else ran on them, as matching would choose them.
+fn seats<'a>(spec: &JobSpec, machines: &[&'a Machine]) -> Vec<&'a Machine> {
+    let offered = machines.iter().filter_map(|machine| Some((*machine, machine.offer?.resources)));
+    spread(offered, &spec.demand(), spec.workers.max, spec.workers.share_machine)
+}
 
-    /// The workers that are reckoned with and the time that they need: the ranks wait for the slowest. Machines that finished
-    /// leases are reckoned with the speed that these showed, which has everything in it but the validation; others with their
-    /// benchmark's. Where nothing fits, the least number of workers and no time.
-    fn team_time(&self, asked: &Asked, machines: &[&Machine], workers: u32) -> (u32, Option<u64>) {
-        let workers = workers.max(asked.spec.workers.min);
-        let team = machines.iter().take(workers as usize);
-        let time = |machine: &&Machine| match machine.observed_speed {
-            0 => expected_ms(asked.work, workers, machine.config.speed),
-            speed if asked.training > 0 => expected_ms(asked.training, workers, speed),
-            speed => expected_ms(asked.work, workers, speed),
-        };
-        (workers, team.map(time).max().flatten())
-    }
+/// The time that these machines need, one worker on each (and the job's least number of workers if they are fewer): the ranks
+/// wait for the slowest. Machines that finished leases are reckoned with the speed that these showed, which has everything in it
+/// but the validation; others with their benchmark's. None without a machine.
+fn team_time(asked: &Asked, team: &[&Machine]) -> Option<u64> {
+    let workers = asked.spec.workers.min.max(team.len() as u32);
+    let time = |machine: &&Machine| match machine.observed_speed {
+        0 => expected_ms(asked.work, workers, machine.config.speed),
+        speed if asked.training > 0 => expected_ms(asked.training, workers, speed),
+        speed => expected_ms(asked.work, workers, speed),
+    };
+    team.iter().map(time).max().flatten()
+}
+
+/// What these machines cost together, given what one with a minimum price costs; the job's least number of workers if they are
+/// fewer.
+fn team_cost(spec: &JobSpec, team: &[&Machine], one: impl Fn(&UnitPrices) -> Credits) -> Credits {
+    let minimum = |machine: &&Machine| machine.offer.map_or(UnitPrices::default(), |offer| offer.minimum);
+    let missing = (spec.workers.min as usize).saturating_sub(team.len());
+    let minimums = team.iter().map(minimum).chain(std::iter::repeat_n(UnitPrices::default(), missing));
+    Credits::from_micro(minimums.fold(0, |sum, minimum| sum.saturating_add(one(&minimum).micro())))
 }

@@ -1,4 +1,8 @@
-use deepmarket_types::{Event, Hash, JobState, LeaseId, LeaseOutcome, LeaseState, PanicReason, PublicKey, Receipt, encode};
+use std::collections::BTreeSet;
+
+use deepmarket_types::{
+    Event, Hash, JobId, JobState, LeaseOutcome, LeaseState, MachineId, PanicReason, PublicKey, Receipt, encode,
+};
 
 use crate::{Lease, Ledger, Rejection, change::Change, job::Checkpoint, quote::training_work};
 
@@ -74,8 +78,10 @@ impl Change<'_> {
             paid_ms,
             payout,
         });
+        // All ranks hold the same model; the first one stores it on the way, as it stores the last one.
         if let Some(model) = receipt.checkpoint
-            && self.ledger.jobs[&job].checkpoint.is_none_or(|old| old.model != model && old.rounds < rounds)
+            && rank == 0
+            && self.ledger.jobs[&job].checkpoint.is_none_or(|old| old.model != model)
         {
             self.job(job).checkpoint = Some(Checkpoint { model, rounds });
         }
@@ -92,23 +98,26 @@ impl Change<'_> {
             LeaseOutcome::Finished(result) => {
                 self.lease(id).result = Some(result);
                 self.end_lease(id, LeaseState::Finished);
-                self.observe_speed(id);
                 self.finish_if_agreed(receipt, result);
             }
         }
         Ok(())
     }
 
-    /// Learns from a finished lease how fast its machine really was, with all that belongs to a lease. The mean of the last
-    /// observation and those before it.
-    fn observe_speed(&mut self, id: LeaseId) {
-        let lease = &self.ledger.leases[&id];
-        let lasted_ms = self.now().since(lease.started).max(1);
-        let work = training_work(self.ledger.jobs[&lease.job].multiply_adds, lease.samples);
-        let machine = lease.machine;
+    /// Learns from a finished job how fast its machines really were, with all that belongs to a lease: each did its part of what
+    /// they trained on together in the job's time. The parts count as equal: a worker that holds fewer samples waits for the
+    /// others, and its machine is not slower for that. The mean of the last observation and those before it.
+    fn observe_speeds(&mut self, id: JobId) {
+        let job = &self.ledger.jobs[&id];
+        let lasted_ms = job.started.map_or(0, |started| self.now().since(started)).max(1);
+        let leases = self.ledger.job_leases(id).filter(|lease| lease.state == LeaseState::Finished);
+        let (machines, samples): (Vec<MachineId>, Vec<u64>) = leases.map(|lease| (lease.machine, lease.samples)).unzip();
+        let samples = samples.into_iter().fold(0, u64::saturating_add);
+        let work = training_work(job.multiply_adds, samples);
         // A thousand multiply-adds a millisecond are a million a second.
-        let observed = u64::try_from(work / (u128::from(lasted_ms) * 1_000)).unwrap_or(u64::MAX);
-        if observed > 0 {
+        let machine_ms = u128::from(lasted_ms) * machines.len().max(1) as u128;
+        let observed = u64::try_from(work / (machine_ms * 1_000)).unwrap_or(u64::MAX);
+        for machine in machines.into_iter().collect::<BTreeSet<_>>().into_iter().filter(|_| observed > 0) {
             self.machine(machine, |machine| {
                 let before = if machine.observed_speed == 0 { observed } else { machine.observed_speed };
                 machine.observed_speed = before.midpoint(observed);
@@ -127,6 +136,7 @@ impl Change<'_> {
             self.job(receipt.job).blamed = Some(receipt.lease);
             self.close_job(receipt.job, JobState::Panic(PanicReason::Disagreement));
         } else if !active {
+            self.observe_speeds(receipt.job);
             self.close_job(receipt.job, JobState::Finished(result));
         }
     }

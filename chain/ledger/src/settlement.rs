@@ -1,4 +1,4 @@
-use deepmarket_types::{Credits, JobId, JobState, LeaseId, LeaseState, PanicReason, Posting, Purse};
+use deepmarket_types::{Credits, JobId, JobState, LeaseId, LeaseState, PanicReason, Posting, Purse, TimeMs};
 
 use crate::{Ledger, change::Change};
 
@@ -17,14 +17,14 @@ impl Change<'_> {
     ///
     /// Paid is the block time since the lease was last metered, at most the latest [`receipt_ms`](crate::Params::receipt_ms)
     /// of it: what no receipt covers isn't paid. Time that spans two slots is split, each part at its own price (or the lease's
-    /// minimum, where that is more) and rounded down; the remainder stays with the borrower. Where prices rose within the interval and the escrow has less, the rest of
-    /// the escrow is paid. Starting credits are spent before earned ones; the lender earns both as earned ones.
+    /// minimum, where that is more) and rounded down; the remainder stays with the borrower. Where prices rose within the
+    /// interval and the escrow has less, the rest of the escrow is paid. Starting credits are spent before earned ones; the lender earns both as earned ones.
     pub fn pay(&mut self, id: LeaseId, sequence: u32) -> (u64, Credits) {
         let now = self.now();
         let receipt_ms = self.ledger.params().receipt_ms;
         let lease = &self.ledger.leases[&id];
         let paid_ms = now.since(lease.metered).min(receipt_ms);
-        let from = deepmarket_types::TimeMs(now.0 - paid_ms);
+        let from = TimeMs(now.0 - paid_ms);
         let due = self.ledger.cost_between(&lease.resources, &lease.minimum, from, now);
         let (job_id, owner, machine) = (lease.job, lease.owner, lease.machine);
 

@@ -12,7 +12,7 @@ use crate::{
     Account, GenesisState, Job, Lease, Machine, Params, StateKey, Writes,
     invite::Invite,
     machine::{Circumstances, Rank, free_rank},
-    statistics::{Flow, Statistics},
+    statistics::{Flow, MachineFlow, Statistics},
 };
 
 /// Where all credits are. `minted` is the sum of the others after every block.
@@ -97,6 +97,26 @@ pub(crate) struct Index {
     pub invites_until: BTreeSet<(TimeMs, PublicKey)>,
 }
 
+/// Where the index has a machine.
+#[derive(Default)]
+pub(crate) struct Places {
+    host: Option<(Hash, MachineId)>,
+    pub free: Option<Rank>,
+    contact: Option<(u64, MachineId)>,
+    flow: MachineFlow,
+}
+
+impl Places {
+    pub fn of(machine: &Machine) -> Places {
+        Places {
+            host: machine.offer.map(|_| (machine.config.host, machine.id)),
+            free: free_rank(machine),
+            contact: machine.is_watched().then_some((machine.contact_ms, machine.id)),
+            flow: MachineFlow::of(machine),
+        }
+    }
+}
+
 impl Index {
     pub fn add_account(&mut self, account: &Account) {
         self.keys.insert(account.key, account.id);
@@ -105,34 +125,32 @@ impl Index {
 
     pub fn add_machine(&mut self, machine: &Machine, circumstances: &Circumstances) {
         self.machines_of.insert((machine.owner, machine.id));
-        self.flow.add_machine(machine);
-        if machine.offer.is_some() {
-            self.hosts.insert((machine.config.host, machine.id));
-        }
-        if let Some(rank) = free_rank(machine) {
-            self.free.insert(rank);
-        }
-        if machine.is_watched() {
-            self.contact.insert((machine.contact_ms, machine.id));
-        }
-        if let Some(at) = machine.next_change(&circumstances.clock, circumstances.now) {
-            self.changes.insert((at, machine.id));
-            self.change_of.insert(machine.id, at);
-        }
+        self.move_machine(machine, &Places::default(), circumstances);
     }
 
-    /// Removes what [`Index::add_machine`] added, but its owner, who never changes.
-    pub fn remove_machine(&mut self, machine: &Machine) {
-        self.flow.take_machine(machine);
-        self.hosts.remove(&(machine.config.host, machine.id));
-        if let Some(rank) = free_rank(machine) {
-            self.free.remove(&rank);
+    /// Brings in line what a changed machine follows to; `before` are its places until now. Most changes move one of them.
+    pub fn move_machine(&mut self, machine: &Machine, before: &Places, circumstances: &Circumstances) {
+        fn replace<T: Ord + Copy>(set: &mut BTreeSet<T>, before: Option<T>, after: Option<T>) {
+            if before != after {
+                if let Some(place) = before {
+                    set.remove(&place);
+                }
+                set.extend(after);
+            }
         }
-        if machine.is_watched() {
-            self.contact.remove(&(machine.contact_ms, machine.id));
-        }
-        if let Some(at) = self.change_of.remove(&machine.id) {
-            self.changes.remove(&(at, machine.id));
+        let after = Places::of(machine);
+        self.flow.move_machine(before.flow, after.flow);
+        replace(&mut self.hosts, before.host, after.host);
+        replace(&mut self.free, before.free, after.free);
+        replace(&mut self.contact, before.contact, after.contact);
+        let next_change = machine.next_change(&circumstances.clock, circumstances.now);
+        let known = self.change_of.get(&machine.id).copied();
+        if known != next_change {
+            replace(&mut self.changes, known.map(|at| (at, machine.id)), next_change.map(|at| (at, machine.id)));
+            match next_change {
+                Some(at) => self.change_of.insert(machine.id, at),
+                None => self.change_of.remove(&machine.id),
+            };
         }
     }
 

@@ -6,14 +6,16 @@ use deepmarket_types::{Resources, TimeMs};
 use crate::{Job, Ledger, Machine, PricePolicy};
 
 /// Cores, GPUs, MiB of memory, MiB of disk: the order of the four units.
-pub(crate) type Quantities = [u64; 4];
+///
+/// 128 bits: offers are what lenders say that they have, and the sum of many, times the milliseconds of a slot, must not overflow.
+pub(crate) type Quantities = [u128; 4];
 
 /// The most that a pressure counts: four times as much is wanted as there is.
 const MAX_PRESSURE_PERMILLE: u32 = 4_000;
 
 fn quantities(resources: &Resources, times: u32) -> Quantities {
     let Resources { cores, gpus, ram_mib, disk_mib } = *resources;
-    [cores.into(), gpus.into(), ram_mib, disk_mib].map(|quantity: u64| quantity.saturating_mul(times.into()))
+    [cores.into(), gpus.into(), ram_mib, disk_mib].map(|quantity: u64| u128::from(quantity) * u128::from(times))
 }
 
 fn add(sum: &mut Quantities, part: Quantities) {
@@ -33,31 +35,35 @@ pub(crate) struct Flow {
     waiting: [Quantities; 4],
 }
 
-impl Flow {
-    pub fn add_machine(&mut self, machine: &Machine) {
-        add(&mut self.supply, supply_of(machine));
-        add(&mut self.used, quantities(&machine.used, 1));
-    }
+/// A machine's part of it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MachineFlow {
+    supply: Quantities,
+    used: Quantities,
+}
 
-    pub fn take_machine(&mut self, machine: &Machine) {
-        take(&mut self.supply, supply_of(machine));
-        take(&mut self.used, quantities(&machine.used, 1));
+impl MachineFlow {
+    /// What a machine can serve now is its offer, where it takes work; what it is using, where it only finishes its leases.
+    pub fn of(machine: &Machine) -> MachineFlow {
+        let used = quantities(&machine.used, 1);
+        let offer = machine.offer.filter(|_| machine.takes_work() && machine.open);
+        MachineFlow { supply: offer.map_or(used, |offer| quantities(&offer.resources, 1)), used }
+    }
+}
+
+impl Flow {
+    pub fn move_machine(&mut self, before: MachineFlow, after: MachineFlow) {
+        take(&mut self.supply, before.supply);
+        take(&mut self.used, before.used);
+        add(&mut self.supply, after.supply);
+        add(&mut self.used, after.used);
     }
 
     pub fn set_queued(&mut self, job: &Job, queued: bool) {
         let demand = quantities(&job.demand, job.min_workers);
-        for (slot, waiting) in self.waiting.iter_mut().enumerate().filter(|(slot, _)| job.may_start_in(*slot)) {
-            let _: usize = slot;
+        for (_, waiting) in self.waiting.iter_mut().enumerate().filter(|(slot, _)| job.may_start_in(*slot)) {
             if queued { add(waiting, demand) } else { take(waiting, demand) }
         }
-    }
-}
-
-/// What a machine can serve now: its offer, where it takes work; what it is using, where it only finishes its leases.
-fn supply_of(machine: &Machine) -> Quantities {
-    match machine.offer.filter(|_| machine.takes_work() && machine.open) {
-        Some(offer) => quantities(&offer.resources, 1),
-        None => quantities(&machine.used, 1),
     }
 }
 
@@ -92,11 +98,19 @@ fn permille(part: u128, whole: u128) -> Option<u32> {
 }
 
 impl SlotFlow {
+    /// What was to be seen for some milliseconds of this slot of the day.
+    fn add(&mut self, flow: &Flow, slot: usize, ms: u64) {
+        let times = |quantities: Quantities| quantities.map(|quantity| quantity * u128::from(ms));
+        add(&mut self.supply, times(flow.supply));
+        add(&mut self.used, times(flow.used));
+        add(&mut self.waiting, times(flow.waiting[slot]));
+    }
+
     fn utilisation(&self) -> Permille {
         [0, 1, 2, 3].map(|unit| permille(self.used[unit], self.supply[unit]))
     }
 
-    fn pressure(&self) -> Permille {
+    pub fn pressure(&self) -> Permille {
         [0, 1, 2, 3].map(|unit| permille(self.used[unit] + self.waiting[unit], self.supply[unit]))
     }
 }
@@ -121,18 +135,12 @@ impl Ledger {
         let mut flows = self.statistics.today;
         let mut from = self.tip.time;
         let (day, first) = clock.slot_at(from);
-        for slot in first..4 {
+        for (slot, flow) in flows.iter_mut().enumerate().skip(first) {
             let end = clock.slot_end(from).min(time);
             if end <= from || clock.slot_at(from) != (day, slot) {
                 break;
             }
-            let ms = u128::from(end.since(from));
-            let (now, sum) = (&self.index.flow, &mut flows[slot]);
-            for unit in 0..4 {
-                sum.supply[unit] += u128::from(now.supply[unit]) * ms;
-                sum.used[unit] += u128::from(now.used[unit]) * ms;
-                sum.waiting[unit] += u128::from(now.waiting[slot][unit]) * ms;
-            }
+            flow.add(&self.index.flow, slot, end.since(from));
             from = end;
         }
         flows
@@ -147,8 +155,7 @@ impl Ledger {
     /// The statistics for the day after one with today's flows.
     pub(crate) fn statistics_of_next_day(&self) -> Statistics {
         let (flows, weight) = (&self.statistics.today, self.mean_weight());
-        let utilisation =
-            [0, 1, 2, 3].map(|slot| weighed(self.statistics.utilisation[slot], flows[slot].utilisation(), weight));
+        let utilisation = [0, 1, 2, 3].map(|slot| weighed(self.statistics.utilisation[slot], flows[slot].utilisation(), weight));
         Statistics { today: Default::default(), pressure: self.pressure_after(flows), utilisation }
     }
 

@@ -44,15 +44,19 @@ fn a_job_is_matched_trained_paid_and_refunded_to_the_microcredit() {
     assert!(applied.events.contains(&Event::Receipt {
         job,
         lease: lease.id,
+        machine: lease.machine,
+        lender: account(1),
+        borrower: account(9),
         rank: 1,
         sequence: 1,
         rounds: 10,
-        samples: 100,
+        samples: 1_000_000,
         paid_ms: 5_000,
         payout
     }));
-    let cause = Posting::Payout { job, lease: lease.id, sequence: 1 };
-    let posted = Event::Posted { account: account(1), purse: Purse::Earned, amount: payout, incoming: true, cause };
+    let cause = Posting::Payout { job, lease: lease.id, machine: lease.machine, sequence: 1 };
+    let balance = Credits::from_micro(2 * five_seconds);
+    let posted = Event::Posted { account: account(1), purse: Purse::Earned, amount: payout, balance, incoming: true, cause };
     assert!(applied.events.contains(&posted));
 
     market.beat(5_000, &[1, 2, 3]);
@@ -142,6 +146,94 @@ fn an_escrow_that_cannot_pay_the_next_interval_stops_the_job() {
 }
 
 #[test]
+fn a_budget_that_runs_out_keeps_the_last_checkpoint() {
+    let mut market = Market::of(with_fixed_prices([1_000; 4]), 2);
+    // Two seconds of both workers, and what the next interval needs but one microcredit.
+    let budget = 4 * 1_210 + 2 * 12_100 - 1;
+    let job = market.submit(9, &spec(2, 2, budget));
+    let names = |market: &Market, rank, model: Option<&[u8]>| {
+        let lease = market.lease(job, rank);
+        let checkpoint = model.map(Hash::of);
+        let receipt = Receipt { checkpoint, ..receipt(lease, lease.sequence + 1, LeaseOutcome::Running) };
+        market.next(market.ledger.machine(lease.machine).unwrap().key, Action::Receipt(receipt))
+    };
+    let both = |market: &Market, first, second| vec![names(market, 0, first), names(market, 1, second)];
+    let kept = |market: &Market| market.ledger.job(job).unwrap().checkpoint.map(|kept| (kept.model, kept.rounds));
+    let block = both(&market, None, Some(&b"of the second rank"[..]));
+    market.block(200, block);
+    assert_eq!(kept(&market), None, "the first rank stores the job's models");
+    let block = both(&market, Some(b"one"), None);
+    market.block(300, block);
+    assert_eq!(kept(&market), Some((Hash::of(b"one"), 20)));
+    let block = both(&market, Some(b"one"), None);
+    market.block(500, block);
+    assert_eq!(
+        (market.state(job), kept(&market)),
+        (JobState::Running, Some((Hash::of(b"one"), 20))),
+        "named again, it is no newer"
+    );
+    let block = both(&market, Some(b"two"), None);
+    market.block(1_000, block);
+    assert_eq!((market.state(job), kept(&market)), (JobState::Panic(PanicReason::Budget), Some((Hash::of(b"two"), 40))));
+    let closed = market.ledger.job(job).unwrap();
+    assert_eq!((closed.paid.micro(), closed.refunded.micro()), (4 * 1_210, 2 * 12_100 - 1));
+    assert_eq!(market.purses(9), (50_000_000 - 4 * 1_210, 0));
+}
+
+#[test]
+fn every_change_of_a_purse_is_told_with_its_cause_its_transaction_and_the_balance_after_it() {
+    let mut market = Market::with_machines(1);
+    let first = market.submit(9, &spec(1, 1, 1_000_000));
+    let paid = cost(&market, 0, 2_000);
+    let (lease, credits) = (market.lease(first, 0).id, Credits::from_micro);
+    let block = vec![
+        market.receipt(first, 0, LeaseOutcome::Running),
+        market.next(person(9), Action::Transfer { to: account(1), amount: credits(1) }),
+        market.next(person(1), Action::Transfer { to: account(9), amount: credits(100) }),
+        transaction(person(9), 2, Height(1_000), Action::Borrow { spec: spec(1, 1, 49_000_100).to_bytes() }),
+        transaction(person(9), 3, Height(1_000), Action::Cancel { job: first }),
+    ];
+    let applied = market.apply(2_000, block);
+    let codes: Vec<u16> = applied.results.iter().map(|result| result.code).collect();
+    assert_eq!(codes, [0, 2023, 0, 0, 0]);
+    // Each transaction's own events, in order, and what the block's end did.
+    let mut events = applied.events.iter();
+    let mut own: Vec<Vec<&Event>> =
+        applied.results.iter().map(|result| events.by_ref().take(result.events as usize).collect()).collect();
+    own.push(events.collect());
+    let posted = |event: &&&Event| matches!(event, Event::Posted { .. });
+    let told: Vec<Vec<Event>> =
+        own.iter().map(|events| events.iter().filter(posted).map(|event| (*event).clone()).collect()).collect();
+    let post = |number, purse, amount, balance, incoming, cause| {
+        let (amount, balance) = (credits(amount), credits(balance));
+        Event::Posted { account: account(number), purse, amount, balance, incoming, cause }
+    };
+    let (granted, earned) = (Purse::Granted, Purse::Earned);
+    let payout = Posting::Payout { job: first, lease, machine: machine(1), sequence: 1 };
+    let second = JobId(2);
+    assert_eq!(told[0], [post(1, earned, paid, paid, true, payout)]);
+    assert_eq!(told[1], []);
+    assert_eq!(
+        told[2],
+        [
+            post(1, earned, 100, paid - 100, false, Posting::TransferTo(account(9))),
+            post(9, earned, 100, 100, true, Posting::TransferFrom(account(1))),
+        ]
+    );
+    assert_eq!(
+        told[3],
+        [
+            post(9, granted, 49_000_000, 0, false, Posting::Escrow(second)),
+            post(9, earned, 100, 0, false, Posting::Escrow(second)),
+        ]
+    );
+    assert_eq!(told[4], [post(9, granted, 1_000_000 - paid, 1_000_000 - paid, true, Posting::Refund(first))]);
+    assert_eq!(told[5], []);
+    // The block's end gave the machine to the second job: a job, a lease and a machine changed.
+    assert!(matches!(own[5][..], [Event::Job { .. }, Event::Lease { .. }, Event::Machine { .. }]), "{:?}", own[5]);
+}
+
+#[test]
 fn a_failed_worker_is_paid_up_to_then_and_ends_the_job() {
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(2, 2, 20_000_000));
@@ -152,7 +244,7 @@ fn a_failed_worker_is_paid_up_to_then_and_ends_the_job() {
     assert_eq!(market.lease(job, 0).state, LeaseState::Ended);
     assert_eq!(market.purses(1).1, cost(&market, 0, 3_000));
     let untouched = market.ledger.machine(machine(2)).unwrap();
-    assert_eq!((untouched.leases_lost, untouched.reliability()), (0, 500), "an honest failure is not punished");
+    assert_eq!((untouched.leases_lost, untouched.reliability), (0, 500), "an honest failure is not punished");
 }
 
 #[test]
@@ -187,7 +279,7 @@ fn a_finished_lease_is_metered_no_more_while_others_go_on() {
     let both = finish(&market, job, 2);
     assert_eq!(market.block(1_000, both), [2077, 0]);
     assert_eq!((market.state(job), market.lease(job, 0).paid), (JobState::Finished(MODEL()), paid));
-    assert_eq!(market.ledger.machine(machine(1)).unwrap().reliability(), 666);
+    assert_eq!(market.machine(1).reliability, 562, "an eighth of the way from 500 to 1000");
 }
 
 #[test]
@@ -204,7 +296,7 @@ fn a_silent_machine_is_lost_with_its_job_and_comes_back_with_a_heartbeat() {
     assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineLost));
     assert_eq!((market.lease(job, 0).state, market.lease(job, 1).state), (LeaseState::Ended, LeaseState::Lost));
     assert_eq!(market.purses(9), (50_000_000, 0));
-    assert_eq!(market.ledger.machine(machine(2)).unwrap().reliability(), 333);
+    assert_eq!(market.machine(2).reliability, 437, "an eighth of the way from 500 to 0");
     let waiting = market.submit(9, &spec(2, 2, 20_000_000));
     assert_eq!(market.state(waiting), JobState::Queued);
     market.beat(1_000, &[1, 2]);
@@ -250,34 +342,22 @@ fn withdrawing_at_once_ends_the_job_and_withdrawing_after_the_lease_does_not() {
     let withdraw = |mode| Action::Withdraw { machine: machine(1), mode };
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(2, 2, 20_000_000));
-    market.send(person(1), withdraw(WithdrawMode::AtOnce));
-    assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineLost));
+    market.send(person(1), withdraw(ChangeMode::AtOnce));
+    assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineWithdrawn));
     assert_eq!((market.machine_state(1), market.machine_state(2)), (MachineState::Withdrawn, MachineState::Idle));
     assert_eq!(market.lease(job, 0).state, LeaseState::Ended);
-    assert_eq!(market.ledger.machine(machine(1)).unwrap().leases_lost, 1);
+    let merits = |market: &Market| (market.machine(1).leases_lost, market.machine(1).reliability);
+    assert_eq!(merits(&market), (1, 437), "nobody was told before");
 
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(1, 2, 20_000_000));
-    market.send(person(1), withdraw(WithdrawMode::AfterLease));
+    market.send(person(1), withdraw(ChangeMode::AfterLease));
     assert_eq!((market.state(job), market.machine_state(1)), (JobState::Matched, MachineState::Draining));
     let end = finish(&market, job, 2);
     market.block(1_000, end);
     assert_eq!((market.state(job), market.machine_state(1)), (JobState::Finished(MODEL()), MachineState::Withdrawn));
-    assert!(market.ledger.machine(machine(1)).unwrap().offer.is_none());
-}
-
-#[test]
-fn an_offer_that_ran_out_takes_no_new_work_and_finishes_what_runs() {
-    let mut market = Market::with_machines(1);
-    let until = Availability::Until(market.ledger.time().plus(4_000));
-    let lend = Action::Lend { machine: machine(1), offer: Offer { availability: until, ..offer(cores(1)) } };
-    market.send(person(1), lend);
-    let job = market.submit(9, &spec(1, 1, 20_000_000));
-    market.block(2_000, vec![]);
-    assert_eq!(market.machine_state(1), MachineState::Draining);
-    let end = finish(&market, job, 1);
-    market.block(1_000, end);
-    assert_eq!((market.state(job), market.machine_state(1)), (JobState::Finished(MODEL()), MachineState::Withdrawn));
+    assert!(market.machine(1).offer.is_none());
+    assert_eq!(merits(&market), (0, 562));
 }
 
 #[test]
@@ -318,27 +398,7 @@ fn jobs_start_in_order_and_a_small_one_passes_a_large_one_that_must_wait() {
 }
 
 #[test]
-fn a_job_starts_in_its_slots_at_prices_that_its_machines_accept_with_workers_it_can_pay() {
-    let mut market = Market::with_machines(2);
-    let mut evening = spec(1, 1, 1_000_000);
-    evening.budget.slots = vec![1];
-    let job = market.submit(9, &evening);
-    assert_eq!(market.state(job), JobState::Queued);
-    while market.ledger.time().0 < START + MINUTE {
-        assert_eq!(market.state(job), JobState::Queued);
-        market.beat(2_000, &[1, 2]);
-    }
-    assert_eq!(market.state(job), JobState::Matched);
-
-    let mut market = Market::with_machines(2);
-    let price = market.ledger.current_prices().core_hour;
-    for (number, min_core_hour) in [(1, Credits::from_micro(price.micro() + 1)), (2, price)] {
-        let offer = Offer { min_core_hour, ..offer(cores(1)) };
-        market.send(person(1), Action::Lend { machine: machine(number), offer });
-    }
-    let job = market.submit(9, &spec(1, 2, 1_000_000));
-    assert_eq!(market.ledger.job_leases(job).map(|lease| lease.machine).collect::<Vec<_>>(), [machine(2)]);
-
+fn a_job_starts_with_the_workers_that_its_escrow_pays_for() {
     let mut market = Market::with_machines(3);
     let interval = cost(&market, 0, 10_000);
     let job = market.submit(9, &spec(1, 3, 3 * interval - 1));
@@ -357,55 +417,6 @@ fn the_seed_of_a_job_is_fixed_by_the_parent_of_the_block_that_matched_it() {
     assert_eq!(market.ledger.job(job).unwrap().seed, Some(Hash::tagged("deepmarket/v1/job-seed", &parts)));
 }
 
-#[test]
-fn prices_are_uniform_between_floor_and_ceiling() {
-    let mut market = Market::new(params());
-    market.thorough = false;
-    let (floor, ceiling) = (params().price_floor.core_hour.micro(), params().price_ceiling.core_hour.micro());
-    let mut fifths = [0_u32; 5];
-    for _ in 0..2_500 {
-        market.block(4 * MINUTE, vec![]);
-        for slot in market.ledger.prices().unwrap().slots {
-            let above = slot.core_hour.micro() - floor;
-            assert!(above <= ceiling - floor);
-            fifths[(above * 5 / (ceiling - floor + 1)) as usize] += 1;
-        }
-    }
-    // 10,000 draws: 2,000 in each fifth, with a standard deviation of 40.
-    assert!(fifths.iter().all(|count| (1_800..2_200).contains(count)), "{fifths:?}");
-}
-
-#[test]
-fn a_quote_tells_workers_time_and_cost_and_changes_nothing() {
-    let mut market = Market::with_machines(3);
-    let spec = spec(2, 3, 20_000_000);
-    let size = spec.check().unwrap();
-    assert_eq!(size.multiply_adds, 8);
-    let before = market.ledger.clone();
-    // Forward and backward of 3 million samples and forward of a million, twice, of 8 multiply-adds each, on three machines of
-    // 100 million a second.
-    let quote = market.ledger.quote(&spec, &size, 3_000_000, 1_000_000);
-    assert_eq!((quote.workers, quote.machines, quote.enough), (3, 3, true));
-    assert_eq!(quote.expected_ms, Some((2_u64 * 8 * (3 * 3_000_000 + 1_000_000)).div_ceil(3 * 100_000)));
-    assert_eq!(quote.expected_start, Some(market.ledger.time()));
-    let one = cost(&market, 0, quote.expected_ms.unwrap());
-    assert_eq!(quote.expected_cost.micro(), 3 * one);
-    assert_eq!(
-        (quote.slots[0].expected_cost, quote.slots[2].cost_per_hour.micro()),
-        (quote.expected_cost, 3 * cost(&market, 2, 3_600_000))
-    );
-    assert_eq!((quote.budget, quote.current_slot, quote.slots.len()), (Credits::from_credits(20), 0, 4));
-    assert!(market.ledger == before);
-
-    market.submit(9, &spec);
-    let quote = market.ledger.quote(&spec, &size, 3_000_000, 1_000_000);
-    assert_eq!((quote.workers, quote.machines, quote.enough, quote.expected_start), (0, 3, false, None));
-    assert!(quote.expected_ms.is_some());
-    let nothing = Market::new(params());
-    let quote = nothing.ledger.quote(&spec, &size, u64::MAX, u64::MAX);
-    assert_eq!((quote.expected_ms, quote.machines, quote.enough), (None, 0, false));
-}
-
 /// The stored form of a ledger is a promise: a new one needs a new version and a migration.
 #[test]
 fn the_entries_of_a_known_market_never_change() {
@@ -416,7 +427,9 @@ fn the_entries_of_a_known_market_never_change() {
         market.receipt(job, 1, LeaseOutcome::Failed(FailureReason::PeerLost)),
     ];
     market.block(1_000, receipts);
+    let expires = market.ledger.time().plus(MINUTE);
+    assert_eq!(market.send(person(1), Action::Invite { code: code(1), offer: Some(offer(cores(1))), expires }), 0);
     let entries: Vec<_> = market.ledger.entries().collect();
-    assert_eq!(entries.len(), 11);
-    assert_eq!(Hash::of(&encode(&entries)).to_hex(), "562f8ee0093d08ee6ebfd1ebe82e97a354139396bef7cca4422728b0b1d6b89b");
+    assert_eq!(entries.len(), 13);
+    assert_eq!(Hash::of(&encode(&entries)).to_hex(), "120c4ffb9a3c7e8dbb7f7bd6dad746f3371ca88f10109435ecfca7290eb6f62f");
 }

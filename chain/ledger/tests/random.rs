@@ -5,9 +5,9 @@
 mod naive;
 mod support;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{cmp::Ordering, collections::BTreeMap, time::Instant};
 
-use deepmarket_ledger::Params;
+use deepmarket_ledger::{DynamicPricing, Params, PricePolicy};
 use deepmarket_types::*;
 use naive::Naive;
 use support::*;
@@ -60,6 +60,49 @@ impl Random {
         }
         resources
     }
+
+    fn change_mode(&mut self) -> ChangeMode {
+        if self.percent(40) { ChangeMode::AtOnce } else { ChangeMode::AfterLease }
+    }
+
+    /// Mostly without limits; else with hours, on some days, until soon, at some price, in any mixture.
+    fn offer(&mut self, now: TimeMs) -> Offer {
+        let mut offer = offer(self.resources());
+        if self.percent(30) {
+            let from_minute = self.below(1_440) as u16;
+            let to_minute = (from_minute + 1 + self.below(1_439) as u16) % 1_440;
+            offer.availability.hours = Some(DailyHours { from_minute, to_minute });
+        }
+        if self.percent(15) {
+            offer.availability.weekdays = Weekdays(1 + self.below(127) as u8);
+        }
+        if self.percent(25) {
+            offer.availability.until = Some(TimeMs(now.0 + self.below(60_000)));
+        }
+        if self.percent(25) {
+            let minimum = Credits::from_micro(self.below(5_000_000));
+            match self.below(3) {
+                0 => offer.minimum.core_hour = minimum,
+                1 => offer.minimum.ram_gib_hour = Credits::from_micro(minimum.micro() / 4),
+                _ => offer.minimum.gpu_hour = minimum,
+            }
+        }
+        offer.at_close = self.change_mode();
+        offer
+    }
+
+    /// Sometimes another number's physical machine.
+    fn config(&mut self, number: u8) -> MachineConfig {
+        let mut config = config(number, cores(1 + self.below(4) as u32), self.below(3) * 100);
+        if self.percent(10) {
+            config.host = host(self.machine());
+        }
+        config
+    }
+
+    fn code(&mut self) -> PublicKey {
+        code(self.below(12) as u8)
+    }
 }
 
 fn random_action(random: &mut Random, market: &Market) -> (PublicKey, Action) {
@@ -96,27 +139,33 @@ fn random_action(random: &mut Random, market: &Market) -> (PublicKey, Action) {
             (person(signer), Action::Transfer { to: account(random.person()), amount: Credits::from_micro(amount) })
         }
         13..18 => {
-            let config = config(cores(1 + random.below(4) as u32), random.below(3) * 100);
             if random.percent(70) {
-                (owner(random), register(number, config))
+                (owner(random), register(number, random.config(number)))
             } else {
-                (person(signer), register(random.machine(), config))
+                let number = random.machine();
+                (person(signer), register(number, random.config(number)))
             }
         }
-        18..26 => {
-            let availability = match random.below(4) {
-                0 => Availability::Until(TimeMs(now.0 + random.below(60_000))),
-                _ => Availability::Always,
+        18..26 => (owner(random), Action::Lend { machine: id, offer: random.offer(now), mode: random.change_mode() }),
+        26..28 => (owner(random), Action::Withdraw { machine: id, mode: random.change_mode() }),
+        28..30 => {
+            let offer = if random.percent(60) { Some(random.offer(now)) } else { None };
+            let expires = match random.below(20) {
+                0 => now,
+                1 => TimeMs(now.0 + 8 * 24 * 3_600_000),
+                _ => now.plus(random.below(100_000)),
             };
-            let min_core_hour = Credits::from_micro(if random.percent(20) { random.below(5_000_000) } else { 0 });
-            let offer = Offer { resources: random.resources(), availability, min_core_hour };
-            (owner(random), Action::Lend { machine: id, offer })
+            (person(signer), Action::Invite { code: random.code(), offer, expires })
         }
-        26..29 => {
-            let mode = if random.percent(40) { WithdrawMode::AtOnce } else { WithdrawMode::AfterLease };
-            (owner(random), Action::Withdraw { machine: id, mode })
+        30..33 => {
+            let number = if random.percent(50) { number } else { random.machine() };
+            let open = |code: &PublicKey| ledger.invite(code).is_some();
+            match (0..8).map(|_| random.code()).find(open) {
+                None if random.percent(80) => (machine_key(number), Action::Heartbeat { addresses: None }),
+                found => (machine_key(number), join(found.unwrap_or(code(0)), random.config(number))),
+            }
         }
-        29..52 => {
+        33..52 => {
             let addresses = match random.below(30) {
                 0 => Some(vec![]),
                 1..15 => Some(vec!["/ip4/10.0.0.1/tcp/4001".to_string()]),
@@ -184,6 +233,7 @@ fn random_receipt(random: &mut Random, market: &Market) -> (PublicKey, Action) {
         _ => LeaseOutcome::Running,
     };
     let mut receipt = receipt(lease, lease.sequence + 1, outcome);
+    receipt.checkpoint = random.percent(20).then(|| Hash::of(&random.below(3).to_le_bytes()));
     if let LeaseOutcome::Finished(_) = outcome {
         receipt.parameters = Hash::of(if random.percent(98) { b"same" } else { b"not the same" });
     }
@@ -212,6 +262,7 @@ fn receipt_of_nothing(lease: LeaseId) -> Receipt {
         parameters: Hash::default(),
         commitments: Hash::default(),
         loss_micro: 0,
+        checkpoint: None,
         outcome: LeaseOutcome::Running,
     }
 }
@@ -230,7 +281,7 @@ fn random_block(random: &mut Random, market: &Market, sent: &mut Vec<VerifiedTra
         }
         let (signer, action) = random_action(random, market);
         let good = market.next(signer, action.clone()).body().nonce;
-        let counts = !matches!(action, Action::OpenAccount { .. } | Action::Receipt(_));
+        let counts = !matches!(action, Action::OpenAccount { .. } | Action::Receipt(_) | Action::Join { .. });
         let expected = if counts { *nonces.entry(signer).or_insert(good) } else { 0 };
         let nonce = match random.below(50) {
             0 => expected + 1,
@@ -265,12 +316,17 @@ fn compare(market: &Market, naive: &Naive) {
         let account = ledger.account_of_key(&person.key).expect("both have it");
         assert_eq!(account.nonce, person.nonce);
         assert_eq!((i128::from(account.granted.micro()), i128::from(account.earned.micro())), (person.granted, person.earned));
+        assert_eq!(i128::from(account.reliability), person.trust, "{}", account.id);
     }
     assert_eq!(ledger.machines().len(), naive.hosts.len());
     for (i, host) in naive.hosts.iter().enumerate() {
         let machine = ledger.machine_of_key(&host.key).expect("both have it");
         assert_eq!(machine.state, naive.host_state(i), "{}", machine.id);
-        assert_eq!((machine.nonce, machine.offer), (host.nonce, host.offer), "{}", machine.id);
+        assert_eq!((machine.nonce, &machine.config), (host.nonce, &host.config), "{}", machine.id);
+        assert_eq!((machine.offer, machine.pending), (host.offer, host.next), "{}", machine.id);
+        assert_eq!(machine.open, naive.open(i), "{}", machine.id);
+        let merits = (i128::from(machine.reliability), i128::from(machine.observed_speed));
+        assert_eq!(merits, (host.trust, host.shown_speed), "{}", machine.id);
         let used = machine.used;
         let numbers: [i128; 4] = [used.cores.into(), used.gpus.into(), used.ram_mib.into(), used.disk_mib.into()];
         assert_eq!(numbers, naive.used(i), "{}", machine.id);
@@ -285,18 +341,29 @@ fn compare(market: &Market, naive: &Naive) {
         assert_eq!(lease.machine, MachineId::from_key(&naive.hosts[share.host].key), "{}", lease.id);
         assert_eq!(i128::from(lease.paid.micro()), share.paid, "{}", lease.id);
         assert_eq!((i128::from(lease.paid_ms), i128::from(lease.metered.0)), (share.paid_ms, share.metered), "{}", lease.id);
+        assert_eq!(i128::from(lease.minimum.core_hour.micro()), share.least[0], "{}", lease.id);
         assert_eq!(lease.sequence, share.last.map_or(0, |receipt| receipt.sequence), "{}", lease.id);
     }
     let mut escrow = 0;
     assert_eq!(ledger.jobs().len(), naive.tasks.len());
     for ((job, task), paid) in ledger.jobs().zip(&naive.tasks).zip(&paid) {
         assert_eq!(job.state, task.state, "{}", job.id);
+        assert_eq!(job.blamed, task.blamed.map(|share| LeaseId(share as u64 + 1)), "{}", job.id);
+        assert_eq!(job.checkpoint.map(|kept| (kept.model, kept.rounds)), task.kept, "{}", job.id);
         let rest = if task.state.is_closed() { 0 } else { i128::from(task.spec.budget.max.micro()) - paid };
         assert_eq!((i128::from(job.escrow().micro()), i128::from(job.paid.micro())), (rest, *paid), "{}", job.id);
         assert_eq!(i128::from(job.refunded.micro()), task.refunded, "{}", job.id);
         let granted = if task.state.is_closed() { 0 } else { (task.granted - paid).max(0) };
         assert_eq!(i128::from(job.escrow_granted.micro()), granted, "{}: starting credits are spent first", job.id);
         escrow += rest;
+    }
+    for number in 0..12 {
+        let invite = ledger.invite(&code(number));
+        let expected = naive.codes.iter().find(|other| other.key == code(number));
+        assert_eq!(invite.map(|invite| invite.offer), expected.map(|code| code.offer), "code {number}");
+    }
+    for slot in 0..4 {
+        assert_eq!(i128::from(ledger.utilisation_permille(slot)), naive.core_use(slot), "slot {slot}");
     }
     // Nothing is created or lost: what was minted is in purses and escrow.
     let purses: i128 = naive.people.iter().map(|person| person.granted + person.earned).sum();
@@ -315,12 +382,38 @@ struct Seen {
     codes: BTreeMap<u16, u64>,
     jobs: BTreeMap<String, u64>,
     leases: BTreeMap<String, u64>,
+    /// Blocks after which a changed offer waited for leases.
+    waiting_offers: u64,
+    /// Jobs that ended because hours did.
+    closed_by_hours: u64,
+    /// Prices that demand and supply raised, and that they lowered.
+    moved_prices: (u64, u64),
+}
+
+/// Every second market has dynamic prices, all with other numbers, and every third one lets a physical machine be lent twice.
+fn random_params(random: &mut Random, seed: u64) -> Params {
+    let pricing = DynamicPricing {
+        target_permille: 1 + random.below(1_500) as u32,
+        gain_permille: random.below(3_000) as u32,
+        weight_permille: 1 + random.below(1_000) as u32,
+        max_change_permille: random.below(1_001) as u32,
+        first: random
+            .percent(20)
+            .then(|| [params().price_ceiling, params().price_floor, params().price_floor, params().price_ceiling]),
+    };
+    Params {
+        starting_credits: Credits::from_micro(STARTING_CREDITS),
+        price_policy: if seed.is_multiple_of(2) { PricePolicy::Random } else { PricePolicy::Dynamic(pricing) },
+        unique_hosts: !seed.is_multiple_of(3),
+        max_machines_per_account: 3,
+        max_queued_jobs: 10,
+        ..params()
+    }
 }
 
 fn live(seed: u64, seen: &mut Seen) {
     let mut random = Random(seed);
-    let starting_credits = Credits::from_micro(STARTING_CREDITS);
-    let params = Params { starting_credits, max_machines_per_account: 3, max_queued_jobs: 10, ..params() };
+    let params = random_params(&mut random, seed);
     let mut market = Market::new(params.clone());
     market.thorough = false;
     let mut naive = Naive::new(params, REGISTRAR, START);
@@ -339,11 +432,29 @@ fn live(seed: u64, seen: &mut Seen) {
         let mut block = random_block(&mut random, &market, &mut sent);
         block.splice(0..0, market.price(time));
         let header = market.header(time, &block);
+        let prices = market.ledger.prices().copied();
         let expected = naive.block(time, &block);
         let applied = market.apply_block(&header, &block);
         let codes: Vec<u16> = applied.results.iter().map(|result| result.code).collect();
         assert_eq!(codes, expected, "seed {seed}, block {}", header.height);
         compare(&market, &naive);
+        seen.waiting_offers += u64::from(market.ledger.machines().any(|machine| machine.pending.is_some()));
+        let caused: usize = applied.results.iter().map(|result| result.events as usize).sum();
+        let closed = JobState::Panic(PanicReason::MachineWithdrawn);
+        let by_itself = applied.events[caused..].iter();
+        seen.closed_by_hours +=
+            by_itself.filter(|event| matches!(event, Event::Job { state, .. } if *state == closed)).count() as u64;
+        if let (Some(old), Some(new)) = (prices, market.ledger.prices())
+            && seed % 2 == 1
+        {
+            let of_cores = old.slots.iter().zip(&new.slots).map(|(old, new)| new.core_hour.cmp(&old.core_hour));
+            let (raised, lowered) = &mut seen.moved_prices;
+            of_cores.for_each(|change| match change {
+                Ordering::Greater => *raised += 1,
+                Ordering::Less => *lowered += 1,
+                Ordering::Equal => {}
+            });
+        }
         operations += block.len() as u64;
         seen.blocks += 1;
         codes.into_iter().for_each(|code| *seen.codes.entry(code).or_default() += 1);
@@ -376,17 +487,24 @@ fn two_ledgers_agree_on_millions_of_random_operations() {
         seed += 1;
     }
     println!("{} operations in {} blocks of {seed} markets: {:?}", seen.operations, seen.blocks, begun.elapsed());
+    println!(
+        "{} offers waited, hours ended {} jobs, prices moved {:?}",
+        seen.waiting_offers, seen.closed_by_hours, seen.moved_prices
+    );
     println!("codes {:?}\njobs {:?}\nleases {:?}", seen.codes, seen.jobs, seen.leases);
     assert!(seen.operations >= wanted);
     // The run is worth something only if it meets everything: successes, every rejection, every end of a job and of a lease.
     let every_code = [
-        0, 2001, 2002, 2003, 2004, 2010, 2011, 2012, 2013, 2014, 2020, 2021, 2022, 2023, 2030, 2031, 2032, 2033, 2034, 2035,
-        2036, 2037, 2038, 2039, 2050, 2052, 2053, 2054, 2055, 2056, 2057, 2058, 2070, 2071, 2072, 2073, 2074, 2075, 2076, 2077,
+        0, 2001, 2002, 2003, 2004, 2010, 2011, 2012, 2013, 2014, 2020, 2021, 2022, 2023, 2030, 2031, 2032, 2033, 2034, 2036,
+        2037, 2038, 2039, 2040, 2041, 2042, 2043, 2050, 2052, 2053, 2054, 2055, 2056, 2057, 2058, 2070, 2071, 2072, 2073, 2074,
+        2075, 2076, 2077,
     ];
     for code in every_code {
         assert!(seen.codes.contains_key(&code), "no operation met {code}");
     }
     assert!(seen.codes[&0] * 2 > seen.operations, "most operations should succeed");
-    assert!(seen.jobs.len() >= 9, "not every end of a job was met: {:?}", seen.jobs);
+    assert!(seen.jobs.len() >= 10, "not every end of a job was met: {:?}", seen.jobs);
     assert_eq!(seen.leases.len(), 5, "not every end of a lease was met");
+    let (raised, lowered) = seen.moved_prices;
+    assert!([seen.waiting_offers, seen.closed_by_hours, raised, lowered].iter().all(|times| *times > 0));
 }

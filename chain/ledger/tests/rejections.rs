@@ -2,12 +2,12 @@
 
 mod support;
 
-use deepmarket_ledger::{BlockError, Ledger, Rejection};
+use deepmarket_ledger::{BlockError, Ledger, Params, Rejection};
 use deepmarket_types::*;
 use support::*;
 
 /// The code of a transaction now, from the mempool's check and from a block: they must agree.
-fn code(market: &mut Market, transaction: VerifiedTransaction) -> u16 {
+fn code_of(market: &mut Market, transaction: VerifiedTransaction) -> u16 {
     let checked = market.ledger.precheck(&transaction).err().map_or(0, |rejection| rejection.code());
     let applied = market.block(1_000, vec![transaction])[0];
     assert_eq!(checked, applied, "the mempool's check and the block disagree");
@@ -16,7 +16,7 @@ fn code(market: &mut Market, transaction: VerifiedTransaction) -> u16 {
 
 fn send(market: &mut Market, signer: PublicKey, action: Action) -> u16 {
     let transaction = market.next(signer, action);
-    code(market, transaction)
+    code_of(market, transaction)
 }
 
 #[test]
@@ -26,10 +26,10 @@ fn an_expired_transaction_is_refused_and_uses_nothing() {
     let action = Action::Transfer { to: account(2), amount: Credits::from_credits(1) };
     let height = market.ledger.height();
     let late = transaction(person(1), 0, height, action.clone());
-    assert_eq!(code(&mut market, late), 2001);
+    assert_eq!(code_of(&mut market, late), 2001);
     assert_eq!(market.ledger.account(account(1)).unwrap().nonce, 0);
     let just_in_time = transaction(person(1), 0, market.ledger.height().next(), action);
-    assert_eq!(code(&mut market, just_in_time), 2022);
+    assert_eq!(code_of(&mut market, just_in_time), 2022);
 }
 
 #[test]
@@ -39,9 +39,9 @@ fn a_nonce_is_used_once_even_where_the_rules_then_say_no() {
     market.open(2);
     let transfer = Action::Transfer { to: account(2), amount: Credits::from_credits(1) };
     let refused = market.next(person(1), transfer.clone());
-    assert_eq!(code(&mut market, refused.clone()), 2023);
+    assert_eq!(code_of(&mut market, refused.clone()), 2023);
     assert_eq!(market.ledger.account(account(1)).unwrap().nonce, 1);
-    assert_eq!(code(&mut market, refused), 2003, "a rejected transaction can't be replayed when it would succeed");
+    assert_eq!(code_of(&mut market, refused), 2003, "a rejected transaction can't be replayed when it would succeed");
     assert_eq!(send(&mut market, person(3), transfer), 2002);
 }
 
@@ -61,11 +61,11 @@ fn actions_without_a_nonce_carry_none() {
     let mut market = Market::with_machines(1);
     let voucher = voucher(3, market.ledger.time().plus(MINUTE));
     let open = transaction(person(3), 1, Height(1_000), Action::OpenAccount { voucher });
-    assert_eq!(code(&mut market, open), 2005);
+    assert_eq!(code_of(&mut market, open), 2005);
     let job = market.submit(9, &spec(1, 1, 1_000_000));
     let receipt = receipt(market.lease(job, 0), 1, LeaseOutcome::Running);
     let receipt = transaction(machine_key(1), 1, Height(1_000), Action::Receipt(receipt));
-    assert_eq!(code(&mut market, receipt), 2005);
+    assert_eq!(code_of(&mut market, receipt), 2005);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_transfer_moves_earned_credits_to_another_existing_account() {
     assert_eq!(send(&mut market, person(1), transfer(account(9), 1)), 2023);
     let job = market.submit(9, &spec(1, 1, 1_000_000));
     let paid = market.receipt(job, 0, LeaseOutcome::Running);
-    assert_eq!(code(&mut market, paid), 0);
+    assert_eq!(code_of(&mut market, paid), 0);
     let (_, earned) = market.purses(1);
     assert!(earned > 0);
     assert_eq!(send(&mut market, person(1), transfer(account(9), earned + 1)), 2023);
@@ -110,30 +110,31 @@ fn a_machine_belongs_to_one_account_and_an_account_has_a_limit_of_machines() {
     market.open(1);
     market.open(2);
     for number in 1..=3 {
-        assert_eq!(send(&mut market, person(1), register(number, config(cores(2), 100))), 0);
+        assert_eq!(send(&mut market, person(1), register(number, config(number, cores(2), 100))), 0);
     }
-    assert_eq!(send(&mut market, person(2), register(1, config(cores(2), 100))), 2030);
-    assert_eq!(send(&mut market, person(1), register(4, config(cores(2), 100))), 2032);
-    assert_eq!(send(&mut market, person(1), register(1, config(cores(8), 500))), 0);
-    assert_eq!(market.ledger.machine(machine(1)).unwrap().config, config(cores(8), 500));
+    assert_eq!(send(&mut market, person(2), register(1, config(1, cores(2), 100))), 2030);
+    assert_eq!(send(&mut market, person(1), register(4, config(4, cores(2), 100))), 2032);
+    assert_eq!(send(&mut market, person(1), register(1, config(1, cores(8), 500))), 0);
+    assert_eq!(market.ledger.machine(machine(1)).unwrap().config, config(1, cores(8), 500));
     assert_eq!(market.ledger.account(account(1)).unwrap().machines, 3);
 }
 
 #[test]
-fn an_offer_is_the_owners_and_within_the_machine_and_its_present_use() {
+fn an_offer_is_the_owners_and_within_the_machine() {
     let mut market = Market::with_machines(0);
-    assert_eq!(send(&mut market, person(1), register(1, config(cores(2), 100))), 0);
-    let lend = |offer| Action::Lend { machine: machine(1), offer };
-    assert_eq!(send(&mut market, person(1), Action::Lend { machine: machine(2), offer: offer(cores(1)) }), 2037);
+    assert_eq!(send(&mut market, person(1), register(1, config(1, cores(2), 100))), 0);
+    let mode = ChangeMode::AtOnce;
+    let lend = |offer| Action::Lend { machine: machine(1), offer, mode };
+    assert_eq!(send(&mut market, person(1), Action::Lend { machine: machine(2), offer: offer(cores(1)), mode }), 2037);
     assert_eq!(send(&mut market, person(9), lend(offer(cores(1)))), 2038);
     assert_eq!(send(&mut market, person(1), lend(offer(Resources { cores: 0, ..cores(1) }))), 2034);
     assert_eq!(send(&mut market, person(1), lend(offer(cores(3)))), 2033);
-    let until = Availability::Until(market.ledger.time());
-    assert_eq!(send(&mut market, person(1), lend(Offer { availability: until, ..offer(cores(2)) })), 2036);
-    let withdraw = Action::Withdraw { machine: machine(1), mode: WithdrawMode::AtOnce };
+    let past = Availability { until: Some(market.ledger.time()), ..Availability::default() };
+    assert_eq!(send(&mut market, person(1), lend(Offer { availability: past, ..offer(cores(2)) })), 2036);
+    let withdraw = Action::Withdraw { machine: machine(1), mode };
     assert_eq!(send(&mut market, person(1), withdraw.clone()), 2039);
     assert_eq!(send(&mut market, person(1), lend(offer(cores(2)))), 0);
-    assert_eq!(send(&mut market, person(1), register(1, config(cores(1), 100))), 2033, "the offer would be too large");
+    assert_eq!(send(&mut market, person(1), register(1, config(1, cores(1), 100))), 2033, "the offer would be too large");
     market.beat(1_000, &[1]);
     let big = {
         let mut spec = spec(1, 1, 1_000_000);
@@ -141,13 +142,105 @@ fn an_offer_is_the_owners_and_within_the_machine_and_its_present_use() {
         spec
     };
     market.submit(9, &big);
-    assert_eq!(send(&mut market, person(1), lend(offer(cores(1)))), 2035);
-    assert_eq!(send(&mut market, person(1), register(1, config(cores(2), 200))), 2031);
+    assert_eq!(send(&mut market, person(1), register(1, config(1, cores(2), 200))), 2031);
+    let mode = ChangeMode::AfterLease;
+    let less = Action::Lend { machine: machine(1), offer: offer(cores(1)), mode };
+    assert_eq!(send(&mut market, person(1), less), 0, "less than is in use waits, and is no error");
+    assert_eq!(Rejection::describe(2035), None, "the code that this once had is never used again");
     assert_eq!(send(&mut market, person(9), withdraw.clone()), 2038);
-    assert_eq!(send(&mut market, person(1), Action::Withdraw { machine: machine(5), mode: WithdrawMode::AtOnce }), 2037);
+    assert_eq!(send(&mut market, person(1), Action::Withdraw { machine: machine(5), mode }), 2037);
     assert_eq!(send(&mut market, machine_key(5), Action::Heartbeat { addresses: None }), 2037);
     let stale = transaction(machine_key(1), 0, Height(1_000), Action::Heartbeat { addresses: None });
-    assert_eq!(code(&mut market, stale), 2003);
+    assert_eq!(code_of(&mut market, stale), 2003);
+}
+
+#[test]
+fn a_physical_machine_is_on_offer_once() {
+    let mut market = Market::with_machines(1);
+    let same = |number| MachineConfig { host: host(1), ..config(number, cores(1), 100) };
+    let lend = |number, offer| Action::Lend { machine: machine(number), offer, mode: ChangeMode::AtOnce };
+    assert_eq!(send(&mut market, person(9), register(2, same(2))), 0, "to have it registered twice harms nobody");
+    let past = Availability { until: Some(market.ledger.time()), ..Availability::default() };
+    assert_eq!(
+        send(&mut market, person(9), lend(2, Offer { availability: past, ..offer(cores(1)) })),
+        2036,
+        "first its own faults"
+    );
+    let refused = market.result(person(9), lend(2, offer(cores(1))));
+    assert_eq!(refused.code, 2040);
+    assert!(refused.message.contains(&machine(1).to_string()), "{}", refused.message);
+    assert_eq!(send(&mut market, person(1), lend(1, offer(cores(1)))), 0, "its own offer is no other one");
+    market.lend(9, 3, cores(1), 100);
+    assert_eq!(send(&mut market, person(9), register(3, same(3))), 2040, "an offered machine doesn't become another one");
+    assert_eq!(send(&mut market, person(1), Action::Withdraw { machine: machine(1), mode: ChangeMode::AtOnce }), 0);
+    assert_eq!(send(&mut market, person(9), lend(2, offer(cores(1)))), 0);
+    assert_eq!(send(&mut market, person(1), lend(1, offer(cores(1)))), 2040);
+
+    let mut market = Market::new(Params { unique_hosts: false, ..params() });
+    market.open(1);
+    for number in [1, 2] {
+        assert_eq!(send(&mut market, person(1), register(number, same(number))), 0);
+        assert_eq!(send(&mut market, person(1), lend(number, offer(cores(1)))), 0, "one machine plays several");
+    }
+}
+
+#[test]
+fn an_invitation_is_new_ends_within_a_week_and_has_room() {
+    let mut market = Market::new(params());
+    market.open(1);
+    let week = 7 * 24 * 60 * MINUTE;
+    let invite = |number, offer, expires| Action::Invite { code: code(number), offer, expires };
+    let now = market.ledger.time();
+    assert_eq!(send(&mut market, person(1), invite(1, None, now)), 2041);
+    let now = market.ledger.time();
+    assert_eq!(market.send(person(1), invite(1, None, now.plus(week + 1_001))), 2041, "a week after the block is the longest");
+    let soon = market.ledger.time().plus(MINUTE);
+    assert_eq!(send(&mut market, person(1), invite(1, Some(offer(Resources { cores: 0, ..cores(1) })), soon)), 2034);
+    let now = market.ledger.time();
+    assert_eq!(send(&mut market, person(1), invite(1, Some(offer(cores(1))), now.plus(week))), 0);
+    assert_eq!(send(&mut market, person(1), invite(1, None, soon)), 2042);
+    assert_eq!(send(&mut market, person(1), register(1, config(1, cores(1), 100))), 0);
+    assert_eq!(send(&mut market, person(1), invite(2, None, soon)), 0);
+    assert_eq!(send(&mut market, person(1), invite(3, None, soon)), 2032, "a machine and two invitations are three machines");
+    assert_eq!(send(&mut market, person(2), invite(3, None, soon)), 2002);
+}
+
+#[test]
+fn a_machine_joins_by_an_open_code_only_and_as_its_owner_could_have_brought_it_in() {
+    let mut market = Market::new(params());
+    market.open(1);
+    market.open(2);
+    let soon = market.ledger.time().plus(10 * MINUTE);
+    let ends = market.ledger.time().plus(8_500);
+    let short = Offer { availability: Availability { until: Some(ends), ..Availability::default() }, ..offer(cores(2)) };
+    for (number, offer) in [(1, offer(cores(2))), (2, short)] {
+        let invite = Action::Invite { code: code(number), offer: Some(offer), expires: soon };
+        assert_eq!(send(&mut market, person(1), invite), 0);
+    }
+    let joins = |number, config| join(code(number), config);
+    let numbered = transaction(machine_key(1), 1, Height(1_000), joins(1, config(1, cores(2), 100)));
+    assert_eq!(code_of(&mut market, numbered), 2005);
+    assert_eq!(send(&mut market, machine_key(1), joins(3, config(1, cores(2), 100))), 2043, "mistyped");
+    assert_eq!(send(&mut market, machine_key(1), joins(1, config(1, cores(1), 100))), 2033, "less than is to be offered of it");
+    market.lend(2, 5, cores(2), 100);
+    assert_eq!(send(&mut market, machine_key(5), joins(1, config(5, cores(2), 100))), 2030, "somebody else's");
+    let same = MachineConfig { host: host(5), ..config(1, cores(2), 100) };
+    assert_eq!(send(&mut market, machine_key(1), joins(1, same)), 2040);
+    assert!(market.ledger.time() >= ends, "what the second invitation offers has ended");
+    assert_eq!(send(&mut market, machine_key(1), joins(2, config(1, cores(2), 100))), 2036);
+    for number in [2, 3] {
+        assert_eq!(send(&mut market, person(1), register(number, config(number, cores(2), 100))), 0);
+    }
+    assert_eq!(send(&mut market, machine_key(1), joins(1, config(1, cores(2), 100))), 0);
+    assert_eq!(send(&mut market, machine_key(1), joins(1, config(1, cores(2), 100))), 2043, "it was used");
+    assert_eq!(send(&mut market, machine_key(4), joins(2, config(4, cores(2), 100))), 2032, "the account has three machines");
+    market.beat(1_000, &[1]);
+    market.submit(2, &spec(1, 1, 1_000_000));
+    assert_eq!(market.machine_state(1), MachineState::InUse);
+    assert_eq!(send(&mut market, machine_key(1), joins(2, config(1, cores(2), 100))), 2031, "it works");
+    market.block(10 * MINUTE, vec![]);
+    assert_eq!(market.ledger.invite(&code(2)), None);
+    assert_eq!(send(&mut market, machine_key(1), joins(2, config(1, cores(2), 100))), 2043, "the code is void");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Decided {
     pub events: Vec<Event>,
     /// The state entries that changed.
     pub writes: Writes,
+    /// The market's day of the block's time, for sums by day.
+    pub day: u64,
 }
 
 impl Store {
@@ -71,9 +73,12 @@ impl Store {
                 batch.put_cf(index, key, encode(&(height, place as u32)));
             }
         }
+        let mut causes = decided.results.iter().flat_map(|result| (0..result.events).map(|_| result.id));
         for (number, event) in decided.events.iter().enumerate() {
             let number = number as u32;
-            let value = encode(&StoredEvent { time: header.time, event: event.clone() });
+            // Those that no transaction caused come last.
+            let transaction = causes.next();
+            let value = encode(&StoredEvent { time: header.time, transaction, event: event.clone() });
             if let Some(account) = event.account() {
                 batch.put_cf(index, keys::event(&keys::account(&account), height, number), &value);
             }
@@ -82,6 +87,7 @@ impl Store {
             }
         }
 
+        self.put_sums(&mut batch, decided.day, &decided.events)?;
         self.put_state(&mut batch, &decided.writes);
         tree::put(self, &mut batch, &update);
         self.forget_undecided(&mut batch, height)?;

@@ -1,5 +1,5 @@
 use borsh::{BorshDeserialize, BorshSerialize};
-use deepmarket_types::{AccountId, Event, Height, JobId, TimeMs};
+use deepmarket_types::{AccountId, Event, Hash, Height, JobId, TimeMs};
 use rocksdb::{Direction, IteratorMode};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
 #[derive(BorshSerialize, BorshDeserialize)]
 pub(crate) struct StoredEvent {
     pub time: TimeMs,
+    pub transaction: Option<Hash>,
     pub event: Event,
 }
 
@@ -24,6 +25,8 @@ pub struct HistoryEvent {
     pub time: TimeMs,
     /// The event's number in the block.
     pub index: u32,
+    /// The transaction that caused it; none for what happens at a block's end.
+    pub transaction: Option<Hash>,
     /// What happened.
     pub event: Event,
 }
@@ -58,8 +61,8 @@ impl Store {
                 continue; // `before` is not part of the answer
             }
             let place = keys::event_place(&key).ok_or_else(|| StoreError::Corrupt("a key of a history".into()))?;
-            let StoredEvent { time, event } = stored(&value, "an event")?;
-            events.push(HistoryEvent { height: place.0, time, index: place.1, event });
+            let StoredEvent { time, transaction, event } = stored(&value, "an event")?;
+            events.push(HistoryEvent { height: place.0, time, index: place.1, transaction, event });
         }
         Ok(events)
     }

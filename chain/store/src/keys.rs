@@ -1,6 +1,11 @@
 //! Keys of the columns. Numbers are big-endian, so that RocksDB's order is theirs.
 
-use deepmarket_types::{AccountId, Hash, Height, JobId};
+use std::io;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use deepmarket_types::{AccountId, Hash, Height, JobId, encode};
+
+use crate::lines::{Cause, DayItem};
 
 /// Column families.
 pub mod column {
@@ -64,6 +69,48 @@ pub fn event_place(key: &[u8]) -> Option<(Height, u32)> {
     let (rest, index) = key.split_last_chunk::<4>()?;
     let (_, height) = rest.split_last_chunk::<8>()?;
     Some((Height(u64::from_be_bytes(*height)), u32::from_be_bytes(*index)))
+}
+
+/// The start of an account's sums by cause.
+pub fn causes(id: &AccountId) -> Vec<u8> {
+    join([b"s", &id.0])
+}
+
+/// An account's sum of one cause.
+pub fn cause(id: &AccountId, cause: &Cause) -> Vec<u8> {
+    join([&causes(id), &encode(cause)])
+}
+
+/// The start of an account's sums by day.
+pub fn days(id: &AccountId) -> Vec<u8> {
+    join([b"d", &id.0])
+}
+
+/// The start of an account's sums of one day.
+pub fn day(id: &AccountId, day: u64) -> Vec<u8> {
+    join([&days(id), &encode(&Day(day))])
+}
+
+/// An account's sum of one day and item.
+pub fn day_item(id: &AccountId, on: u64, item: &DayItem) -> Vec<u8> {
+    join([&day(id, on), &encode(item)])
+}
+
+/// A day in a key: big-endian.
+pub struct Day(pub u64);
+
+impl BorshSerialize for Day {
+    fn serialize<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(&self.0.to_be_bytes())
+    }
+}
+
+impl BorshDeserialize for Day {
+    fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
+        let mut bytes = [0; 8];
+        reader.read_exact(&mut bytes)?;
+        Ok(Day(u64::from_be_bytes(bytes)))
+    }
 }
 
 /// A proposed block's body.

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   Decided ──► commit ──► blocks    height → block, results, certificate
-//!                          index     transaction id → place · account and job → events, oldest first
+//!                          index     transaction id → place · account and job → events, oldest first · account → sums by
+//!                                    cause and by day
 //!                          state     ledger key → value
 //!                          tree      nodes of the authenticated tree over the state (only the newest version)
 //!                          undecided bodies of proposals, until their height is decided
@@ -23,6 +24,7 @@ mod commit;
 mod error;
 mod history;
 mod keys;
+mod lines;
 mod open;
 mod read;
 mod tree;
@@ -31,6 +33,7 @@ mod undecided;
 pub use commit::Decided;
 pub use error::StoreError;
 pub use history::HistoryEvent;
+pub use lines::{Cause, CauseSum, DayItem, DaySum};
 pub use open::{Loaded, Store, Tip};
 pub use read::{Certificate, StoredBlock, StoredTransaction};
 pub use tree::state_root_of;

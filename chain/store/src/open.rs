@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The disk format that this release reads and writes.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The last block that is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

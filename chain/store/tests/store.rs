@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use deepmarket_store::{Certificate, Decided, Store, StoreError, Writes, state_root_of};
+use deepmarket_store::{Cause, CauseSum, Certificate, DayItem, DaySum, Decided, Store, StoreError, Writes, state_root_of};
 use deepmarket_types::{
-    AccountId, Action, Block, Credits, Event, Hash, Header, Height, JobId, JobState, Posting, PublicKey, Purse, SecretKey,
-    TimeMs, Transaction, TransactionResult,
+    AccountId, Action, Block, Credits, Event, Hash, Header, Height, JobId, JobState, LeaseId, MachineId, Posting, PublicKey,
+    Purse, SecretKey, TimeMs, Transaction, TransactionResult,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -36,8 +36,12 @@ fn writes<'a>(entries: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> 
 }
 
 fn posted(to: u8, micro: u64) -> Event {
-    let (amount, cause) = (Credits::from_micro(micro), Posting::StartingCredits);
-    Event::Posted { account: account(to), purse: Purse::Granted, amount, incoming: true, cause }
+    posting(to, micro, true, Posting::StartingCredits)
+}
+
+fn posting(to: u8, micro: u64, incoming: bool, cause: Posting) -> Event {
+    let amount = Credits::from_micro(micro);
+    Event::Posted { account: account(to), purse: Purse::Granted, amount, balance: amount, incoming, cause }
 }
 
 /// A block of `count` transfers that follows on the store's tip.
@@ -49,7 +53,7 @@ fn block(store: &Store, count: u64, events: Vec<Event>, writes: Writes) -> Decid
         Transaction::sign(&key(1), &chain(), n, height, action)
     };
     let transactions: Vec<Transaction> = (0..count).map(transfer).collect();
-    let result = |t: &Transaction| TransactionResult { id: t.id(), code: 0, message: String::new() };
+    let result = |t: &Transaction| TransactionResult { id: t.id(), code: 0, message: String::new(), events: 1 };
     let results = transactions.iter().map(result).collect();
     let header = Header {
         version: Header::VERSION,
@@ -63,7 +67,8 @@ fn block(store: &Store, count: u64, events: Vec<Event>, writes: Writes) -> Decid
     };
     let block = Block { header, transactions };
     let signers: Vec<PublicKey> = (1..4).map(|n| key(n).public()).collect();
-    Decided { block_hash: block.hash(), block, certificate: vec![1, 2, 3], round: 2, signers, results, events, writes }
+    let (certificate, day) = (vec![1, 2, 3], height.0 / 2);
+    Decided { block_hash: block.hash(), block, certificate, round: 2, signers, results, events, writes, day }
 }
 
 /// The root as the tree's definition states it, bit by bit: an empty subtree is a placeholder, a subtree of one leaf is that
@@ -160,6 +165,66 @@ fn histories_are_newest_first_and_go_on_where_a_page_ended() {
     assert_eq!(store.account_history(account(4), None, 100).unwrap(), []);
     assert_eq!(store.job_history(JobId(1), None, 100).unwrap().len(), 5);
     assert_eq!(store.job_history(JobId(2), None, 100).unwrap(), []);
+}
+
+#[test]
+fn an_event_names_the_transaction_that_caused_it() {
+    let (_folder, store) = fresh();
+    // Each of the two transactions caused one event, the block's end the third.
+    let decided = block(&store, 2, vec![posted(2, 1), posted(2, 2), posted(2, 3)], Writes::new());
+    store.commit(&decided).unwrap();
+    let [first, second] = [0, 1].map(|at| Some(decided.block.transactions[at].id()));
+    let history = store.account_history(account(2), None, 10).unwrap();
+    assert_eq!(history.iter().map(|event| event.transaction).collect::<Vec<_>>(), [None, second, first]);
+}
+
+#[test]
+fn sums_by_cause_and_by_day_are_those_of_the_events() {
+    let (folder, store) = fresh();
+    let (machine, job) = (MachineId([7; 20]), JobId(4));
+    let payout = Posting::Payout { job, lease: LeaseId(1), machine, sequence: 1 };
+    let receipt = |micro| Event::Receipt {
+        job,
+        lease: LeaseId(1),
+        machine,
+        lender: account(2),
+        borrower: account(3),
+        rank: 0,
+        sequence: 1,
+        rounds: 1,
+        samples: 1,
+        paid_ms: 1_000,
+        payout: Credits::from_micro(micro),
+    };
+    let both = |micro| vec![posting(2, micro, true, payout), receipt(micro)];
+    let first =
+        vec![posted(3, 50), posting(3, 20, false, Posting::Escrow(job)), posting(3, 1, false, Posting::TransferTo(account(2)))];
+    // Days 0, 1, 1, 2.
+    for events in
+        [first, both(5), [both(6), both(7)].concat(), [both(1), vec![posting(3, 1, true, Posting::Refund(job))]].concat()]
+    {
+        store.commit(&block(&store, 0, events, Writes::new())).unwrap();
+    }
+    drop(store);
+
+    let store = Store::open(folder.path()).unwrap();
+    let sum = |incoming, outgoing, entries| CauseSum {
+        incoming: Credits::from_micro(incoming),
+        outgoing: Credits::from_micro(outgoing),
+        entries,
+    };
+    let borrower =
+        [(Cause::StartingCredits, sum(50, 0, 1)), (Cause::Account(account(2)), sum(0, 1, 1)), (Cause::Job(job), sum(1, 20, 2))];
+    assert_eq!(store.statement(account(3)).unwrap(), borrower);
+    assert_eq!(store.statement(account(2)).unwrap(), [(Cause::Machine(machine), sum(19, 0, 4))]);
+    let day = |day, item, micro, receipts| {
+        (day, item, DaySum { paid_ms: 1_000 * receipts, credits: Credits::from_micro(micro), receipts })
+    };
+    let profit = DayItem::Profit(machine);
+    assert_eq!(store.days(account(2), 0).unwrap(), [day(1, profit, 18, 3), day(2, profit, 1, 1)]);
+    assert_eq!(store.days(account(2), 2).unwrap(), [day(2, profit, 1, 1)]);
+    assert_eq!(store.days(account(3), 0).unwrap().len(), 2);
+    assert_eq!(store.days(account(4), 0).unwrap(), []);
 }
 
 #[test]

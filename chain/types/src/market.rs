@@ -242,11 +242,12 @@ impl Availability {
     fn in_hours(&self, clock: &SlotClock, now: TimeMs) -> bool {
         let (day, of_day_ms) = clock.day_at(now);
         let (from, to) = self.window(clock);
+        let over_midnight = self.hours.is_some_and(|hours| hours.to_minute < hours.from_minute);
         let began_on = |day: u64| self.weekdays.contains(SlotClock::weekday(day));
-        match from < to {
-            true => (from..to).contains(&of_day_ms) && began_on(day),
-            // Over midnight: the evening of today, or the morning after yesterday's evening.
-            false => (of_day_ms >= from && began_on(day)) || (of_day_ms < to && day.checked_sub(1).is_some_and(began_on)),
+        match over_midnight {
+            false => (from..to).contains(&of_day_ms) && began_on(day),
+            // The evening of today, or the morning after yesterday's evening.
+            true => (of_day_ms >= from && began_on(day)) || (of_day_ms < to && day.checked_sub(1).is_some_and(began_on)),
         }
     }
 
@@ -264,7 +265,8 @@ impl Availability {
         }
         let always = self.hours.is_none() && self.weekdays == Weekdays::ALL;
         let in_hours = self.in_hours(clock, now);
-        let boundaries = (!always).then(|| self.boundaries(clock, now).find(|at| self.in_hours(clock, *at) != in_hours)).flatten();
+        let boundaries =
+            (!always).then(|| self.boundaries(clock, now).find(|at| self.in_hours(clock, *at) != in_hours)).flatten();
         [boundaries, until].into_iter().flatten().min()
     }
 
@@ -285,7 +287,9 @@ impl Availability {
         let mut of_day = [0, from, to.min(clock.day_ms())];
         of_day.sort_unstable();
         let day_ms = clock.day_ms();
-        (0..9).flat_map(move |day: u64| of_day.map(|ms| TimeMs(midnight.saturating_add(day * day_ms + ms)))).filter(move |at| *at > now)
+        (0..9)
+            .flat_map(move |day: u64| of_day.map(|ms| TimeMs(midnight.saturating_add(day * day_ms + ms))))
+            .filter(move |at| *at > now)
     }
 }
 
@@ -401,6 +405,37 @@ mod tests {
             Availability { hours: hours(8, 25), ..always },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
+        }
+    }
+
+    /// Moment by moment, on a market whose day lasts 96 ms, so that some hours of a few minutes have no millisecond at all.
+    #[test]
+    fn the_next_change_and_the_next_opening_are_the_first_ones_that_there_are() {
+        let clock = SlotClock { slot_ms: 24, utc_offset_ms: -7 };
+        let day_ms = clock.day_ms();
+        let begin = 1_000 * day_ms;
+        for (from_minute, to_minute) in
+            [(0, 1_440), (0, 720), (600, 601), (600, 660), (1_380, 30), (720, 719), (1_439, 0), (300, 15)]
+        {
+            for (weekdays, until) in
+                [(0b111_1111, None), (0b000_0001, None), (0b011_0010, Some(begin + 5 * day_ms + 31)), (0b100_0000, None)]
+            {
+                let hours = Some(DailyHours { from_minute, to_minute });
+                let availability = Availability { hours, weekdays: Weekdays(weekdays), until: until.map(TimeMs) };
+                assert_eq!(availability.check(), Ok(()));
+                let holds = |at: u64| availability.holds(&clock, TimeMs(at));
+                for now in (begin..begin + 8 * day_ms).step_by(5) {
+                    let later = now + 1..now + 10 * day_ms;
+                    let change = later.clone().find(|at| holds(*at) != holds(now));
+                    // It may also name the end of an offer that is closed then anyway.
+                    let told = availability.next_change(&clock, TimeMs(now)).map(|at| at.0);
+                    let end = until.filter(|until| *until > now);
+                    assert_eq!(told, [change, end].into_iter().flatten().min(), "{availability:?} at {now}");
+                    let opening = (now..now + 10 * day_ms).find(|at| holds(*at));
+                    let told = availability.next_opening(&clock, TimeMs(now)).map(|at| at.0);
+                    assert_eq!(told, opening, "{availability:?} at {now}");
+                }
+            }
         }
     }
 

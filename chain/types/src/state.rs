@@ -27,9 +27,7 @@ impl fmt::Display for PanicReason {
             PanicReason::Budget => {
                 f.write_str("budget: the escrow can't pay for the next interval; submit again with a larger budget")
             }
-            PanicReason::MachineLost => {
-                f.write_str("machine lost: a machine that worked for the job lost contact; submit again")
-            }
+            PanicReason::MachineLost => f.write_str("machine lost: a machine that worked for the job lost contact; submit again"),
             PanicReason::MachineWithdrawn => {
                 f.write_str("machine withdrawn: the owner of a machine that worked for the job took it back; submit again")
             }
@@ -123,7 +121,7 @@ pub enum MachineReason {
     NoAddress,
     /// It is outside its hours or weekdays.
     OutsideHours {
-        /// When they begin.
+        /// When they begin; none where the offer ends before.
         opens: Option<TimeMs>,
     },
     /// The present prices are below its minimum.
@@ -147,7 +145,7 @@ impl fmt::Display for MachineReason {
             MachineReason::NotHeardYet => "offered; its worker was not heard of yet: start it with `deepmarket lend start`",
             MachineReason::NoAddress => "offered, but it gave no address at which other workers reach it",
             MachineReason::OutsideHours { opens: Some(_) } => "outside its hours",
-            MachineReason::OutsideHours { opens: None } => "its offer's end has come",
+            MachineReason::OutsideHours { opens: None } => "outside its hours, which don't begin again before its offer ends",
             MachineReason::PriceBelowMinimum => "the price of this slot is below its minimum",
             MachineReason::Ready => "ready; nothing runs",
             MachineReason::Serving => "works for at least one lease",

@@ -4,8 +4,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, ChainId, Credits, Domain, FormError, Hash, Height, JobId, LeaseId, MAX_TRANSACTION_BYTES, MachineConfig,
-    MachineId, Offer, PublicKey, SecretKey, Signature, SlotPrices, TimeMs, ChangeMode, decode, encode,
+    AccountId, ChainId, ChangeMode, Credits, Domain, FormError, Hash, Height, JobId, LeaseId, MAX_TRANSACTION_BYTES,
+    MachineConfig, MachineId, Offer, PublicKey, SecretKey, Signature, SlotPrices, TimeMs, decode, encode,
 };
 
 /// A registrar's word that the holder of a key proved an identity to it.
@@ -133,8 +133,8 @@ pub struct Receipt {
     pub commitments: Hash,
     /// Mean training loss of the last round in millionths, saturating.
     pub loss_micro: u64,
-    /// The last model that was stored on the way, as [`LeaseOutcome::Finished`] names the final one: what
-    /// is kept of a job that is stopped.
+    /// The last model that was stored on the way, as [`LeaseOutcome::Finished`] names the final one: what is kept of a job that
+    /// is stopped. The job keeps what rank 0 names.
     pub checkpoint: Option<Hash>,
     /// How the lease stands.
     pub outcome: LeaseOutcome,
@@ -171,7 +171,8 @@ pub enum Action {
         machine: MachineId,
         /// What is offered.
         offer: Offer,
-        /// Where running leases use more than the new offer has: whether they end, or the change waits for them.
+        /// Where running leases are in the way: whether they end, or the change waits for them. They are where they use more
+        /// than the new offer has, and where that closes at once and doesn't hold now.
         mode: ChangeMode,
     },
     /// Ends an offer.

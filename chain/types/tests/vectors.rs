@@ -19,13 +19,24 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
     let resources = Resources { cores: 2, gpus: 0, ram_mib: 2048, disk_mib: 10_240 };
     let text = |text: &str| text.to_string();
     let (name, platform, cpu, trainer) = (text("lab-7"), text("linux x86_64"), text("some cpu"), text("0.1.0"));
-    let config = MachineConfig { name, platform, cpu, resources, speed: 1_500, trainer };
+    let (gpu, host) = (text("some gpu"), Hash::of(b"host"));
+    let config = MachineConfig { name, platform, cpu, gpu, host, resources, speed: 1_500, trainer };
     let machine_key = machine.public();
     let proof = machine_proof(&machine, &chain(), &owner.public(), &config);
     let voucher = Voucher::sign(&registrar, &chain(), Hash::of(b"somebody"), owner.public(), TimeMs(1_800_000_000_000));
     let id = MachineId::from_key(&machine_key);
-    let availability = Availability::Until(TimeMs(1_800_000_000_001));
-    let offer = Offer { resources, availability, min_core_hour: Credits::from_micro(400_000) };
+    let unit = |n| UnitPrices {
+        core_hour: Credits::from_micro(n),
+        gpu_hour: Credits::from_micro(n + 1),
+        ram_gib_hour: Credits::from_micro(n + 2),
+        disk_gib_hour: Credits::from_micro(n + 3),
+    };
+    let availability = Availability {
+        hours: Some(DailyHours { from_minute: 1_080, to_minute: 480 }),
+        weekdays: Weekdays(0b1_1111),
+        until: Some(TimeMs(1_800_000_000_001)),
+    };
+    let offer = Offer { resources, availability, minimum: unit(400_000), at_close: ChangeMode::AtOnce };
     let receipt = Receipt {
         job: JobId(7),
         lease: LeaseId(9),
@@ -37,28 +48,29 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
         parameters: Hash::of(b"parameters"),
         commitments: Hash::of(b"commitments"),
         loss_micro: 123_456,
+        checkpoint: Some(Hash::of(b"checkpoint")),
         outcome: LeaseOutcome::Finished(Hash::of(b"model")),
-    };
-    let unit = |n| UnitPrices {
-        core_hour: Credits::from_micro(n),
-        gpu_hour: Credits::from_micro(n + 1),
-        ram_gib_hour: Credits::from_micro(n + 2),
-        disk_gib_hour: Credits::from_micro(n + 3),
     };
     let prices = SlotPrices { day: 20_780, slots: [unit(10), unit(20), unit(30), unit(40)] };
     let addresses = Some(vec![text("/ip4/10.0.0.7/tcp/4001")]);
     let to = AccountId::from_key(&key(5).public());
+    let code = invite_key(&chain(), "k7qd-m2xp-aaaa-bbbb");
+    let joins = join_proof(&code, &chain(), &machine.public(), &config);
+    let invites = Action::Invite { code: code.public(), offer: Some(offer), expires: TimeMs(1_800_000_000_003) };
+    let join = Action::Join { code: code.public(), config: config.clone(), proof: joins };
     let actions = [
         (&owner, 0, Action::OpenAccount { voucher }),
         (&owner, 1, Action::Transfer { to, amount: Credits::from_micro(2_500_000) }),
         (&owner, 2, Action::RegisterMachine { machine_key, config, proof }),
-        (&owner, 3, Action::Lend { machine: id, offer }),
-        (&owner, 4, Action::Withdraw { machine: id, mode: WithdrawMode::AfterLease }),
+        (&owner, 3, Action::Lend { machine: id, offer, mode: ChangeMode::AfterLease }),
+        (&owner, 4, Action::Withdraw { machine: id, mode: ChangeMode::AfterLease }),
         (&machine, 5, Action::Heartbeat { addresses }),
         (&owner, 6, Action::Borrow { spec: vec![1, 2, 3] }),
         (&owner, 7, Action::Cancel { job: JobId(7) }),
         (&machine, 0, Action::Receipt(receipt)),
         (&validator, 0, Action::Price(prices)),
+        (&owner, 8, invites),
+        (&machine, 0, join),
     ];
     let mut vectors = Vec::new();
     for (key, nonce, action) in actions {
@@ -107,5 +119,5 @@ fn what_was_written_is_still_read_and_its_signatures_hold() {
             kinds += 1;
         }
     }
-    assert_eq!(kinds, 10, "one of each kind");
+    assert_eq!(kinds, 12, "one of each kind");
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use deepmarket_job::{
     Budget, Data, Decimal, JobSpec, Kind, Layer, LearningRate, Loss, Mode, Model, Optimizer, Recovery, Training, Workers,
 };
-use deepmarket_ledger::{Applied, GenesisState, Ledger, Params, PricePolicy};
+use deepmarket_ledger::{Applied, DynamicPricing, GenesisState, Ledger, Params, PricePolicy};
 use deepmarket_types::*;
 
 pub const REGISTRAR: PublicKey = PublicKey([200; 32]);
@@ -33,9 +33,29 @@ pub fn params() -> Params {
         contact_timeout_ms: 10_000,
         contact_step_ms: 2_000,
         idle_block_ms: 5_000,
+        unique_hosts: true,
         max_open_jobs_per_account: 4,
         max_machines_per_account: 3,
         max_queued_jobs: 6,
+    }
+}
+
+/// What one core, one GiB of memory and one GiB of disk cost for one second: all of it, a fifth and a hundredth, in microcredits.
+pub fn per_second(core: u64) -> UnitPrices {
+    let hour = |micro: u64| Credits::from_micro(3_600 * micro);
+    UnitPrices { core_hour: hour(core), gpu_hour: Credits::ZERO, ram_gib_hour: hour(core / 5), disk_gib_hour: hour(core / 100) }
+}
+
+/// The slots of every day at these prices of a core for one second: dynamic prices that nothing moves.
+pub fn with_fixed_prices(cores: [u64; 4]) -> Params {
+    let first = Some(cores.map(per_second));
+    let still =
+        DynamicPricing { target_permille: 1_000, gain_permille: 0, weight_permille: 1_000, max_change_permille: 0, first };
+    Params {
+        price_policy: PricePolicy::Dynamic(still),
+        price_floor: UnitPrices::default(),
+        price_ceiling: per_second(10_000),
+        ..params()
     }
 }
 
@@ -67,14 +87,37 @@ pub fn cores(cores: u32) -> Resources {
     Resources { cores, gpus: 0, ram_mib: 1024 * u64::from(cores), disk_mib: 4096 * u64::from(cores) }
 }
 
-pub fn config(resources: Resources, speed: u64) -> MachineConfig {
-    let text = |text: &str| text.to_string();
-    let (platform, cpu, trainer) = (text("linux x86_64"), text("test"), text("1"));
-    MachineConfig { name: text("machine"), platform, cpu, resources, speed, trainer }
+/// The physical machine of a machine's number: one each.
+pub fn host(number: u8) -> Hash {
+    Hash::of(&[number])
 }
 
+pub fn config(number: u8, resources: Resources, speed: u64) -> MachineConfig {
+    let text = |text: &str| text.to_string();
+    let (platform, cpu, gpu, trainer) = (text("linux x86_64"), text("test"), String::new(), text("1"));
+    MachineConfig { name: text("machine"), platform, cpu, gpu, host: host(number), resources, speed, trainer }
+}
+
+/// Always, at any price; leases go on to their end.
 pub fn offer(resources: Resources) -> Offer {
-    Offer { resources, availability: Availability::Always, min_core_hour: Credits::ZERO }
+    let (availability, minimum) = (Availability::default(), UnitPrices::default());
+    Offer { resources, availability, minimum, at_close: ChangeMode::AfterLease }
+}
+
+/// Hours of every day of the test market, from a minute (of 1440) to another one.
+pub fn hours(from_minute: u16, to_minute: u16) -> Availability {
+    Availability { hours: Some(DailyHours { from_minute, to_minute }), ..Availability::default() }
+}
+
+/// The key of a one-time code.
+pub fn code(number: u8) -> PublicKey {
+    let mut bytes = [99; 32];
+    bytes[0] = number;
+    PublicKey(bytes)
+}
+
+pub fn join(code: PublicKey, config: MachineConfig) -> Action {
+    Action::Join { code, config, proof: Signature([0; 64]) }
 }
 
 /// A small job: `min` to `max` workers of one core.
@@ -121,11 +164,12 @@ pub fn receipt(lease: &deepmarket_ledger::Lease, sequence: u32, outcome: LeaseOu
         rank: lease.rank,
         sequence,
         rounds: 10 * u64::from(sequence),
-        samples: 100 * u64::from(sequence),
+        samples: 1_000_000 * u64::from(sequence),
         cpu_ms: 1_000 * u64::from(sequence),
         parameters: Hash::of(&sequence.to_le_bytes()),
         commitments: Hash::of(b"commitments"),
         loss_micro: 500_000,
+        checkpoint: None,
         outcome,
     }
 }
@@ -200,12 +244,18 @@ impl Market {
             }
         }
         for event in &applied.events {
-            if let Event::Posted { account, purse, amount, incoming, .. } = *event {
+            if let Event::Posted { account, purse, amount, balance, incoming, .. } = *event {
                 assert!(!amount.is_zero());
                 let sign = if incoming { 1 } else { -1 };
-                *self.purses.entry((account, purse)).or_default() += sign * i128::from(amount.micro());
+                let holds = self.purses.entry((account, purse)).or_default();
+                *holds += sign * i128::from(amount.micro());
+                assert_eq!(*holds, i128::from(balance.micro()), "an event states another balance than its purse has after it");
             }
         }
+        let caused: usize = applied.results.iter().map(|result| result.events as usize).sum();
+        assert!(caused <= applied.events.len(), "transactions caused more events than there are");
+        let refused = applied.results.iter().filter(|result| result.code != 0);
+        assert!(refused.into_iter().all(|result| result.events == 0), "a refused transaction caused something");
         assert!(self.ledger.totals().conserved());
         if self.thorough {
             self.check();
@@ -240,7 +290,7 @@ impl Market {
     /// A transaction with the right nonce.
     pub fn next(&self, signer: PublicKey, action: Action) -> VerifiedTransaction {
         let nonce = match action {
-            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) => 0,
+            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => 0,
             Action::Heartbeat { .. } => self.ledger.machine_of_key(&signer).map_or(0, |machine| machine.nonce),
             _ => self.ledger.account_of_key(&signer).map_or(0, |account| account.nonce),
         };
@@ -254,9 +304,35 @@ impl Market {
 
     /// Registers a machine and offers all of it.
     pub fn lend(&mut self, owner: u8, number: u8, resources: Resources, speed: u64) {
-        let register = register(number, config(resources, speed));
+        let register = register(number, config(number, resources, speed));
         assert_eq!(self.send(person(owner), register), 0);
-        assert_eq!(self.send(person(owner), Action::Lend { machine: machine(number), offer: offer(resources) }), 0);
+        self.offer(owner, number, offer(resources));
+    }
+
+    /// Offers a machine, or changes its offer, after running leases that are in the way.
+    pub fn offer(&mut self, owner: u8, number: u8, offer: Offer) {
+        let lend = Action::Lend { machine: machine(number), offer, mode: ChangeMode::AfterLease };
+        assert_eq!(self.send(person(owner), lend), 0);
+    }
+
+    /// Beats until a block at exactly this time.
+    pub fn beat_until(&mut self, time: TimeMs, machines: &[u8]) {
+        while self.ledger.time() < time {
+            self.beat(time.since(self.ledger.time()).min(1_500), machines);
+        }
+        assert_eq!(self.ledger.time(), time);
+    }
+
+    pub fn machine(&self, number: u8) -> &deepmarket_ledger::Machine {
+        self.ledger.machine(machine(number)).expect("the machine exists")
+    }
+
+    pub fn machine_reason(&self, number: u8) -> MachineReason {
+        self.ledger.machine_reason(self.machine(number))
+    }
+
+    pub fn reason(&self, job: JobId) -> JobReason {
+        self.ledger.job_reason(self.ledger.job(job).expect("the job exists"))
     }
 
     /// A block with a heartbeat of each machine, `ms` after the last one.
@@ -277,7 +353,12 @@ impl Market {
 
     /// Account 1 with `count` machines of one core, in contact; account 9 to borrow.
     pub fn with_machines(count: u8) -> Market {
-        let mut market = Market::new(Params { max_machines_per_account: 10, ..params() });
+        Market::of(Params { max_machines_per_account: 10, ..params() }, count)
+    }
+
+    /// [`Market::with_machines`] with other numbers.
+    pub fn of(params: Params, count: u8) -> Market {
+        let mut market = Market::new(params);
         market.open(1);
         market.open(9);
         for number in 1..=count {
@@ -292,7 +373,7 @@ impl Market {
     }
 
     pub fn machine_state(&self, number: u8) -> MachineState {
-        self.ledger.machine(machine(number)).expect("the machine exists").state
+        self.machine(number).state
     }
 
     /// A job's lease of a rank.

@@ -2,7 +2,7 @@
 //! can be computed. It is written from the documentation of the rules and shares no code with the crate.
 
 use deepmarket_job::JobSpec;
-use deepmarket_ledger::Params;
+use deepmarket_ledger::{DynamicPricing, Params, PricePolicy};
 use deepmarket_types::*;
 
 #[derive(Clone)]
@@ -12,6 +12,7 @@ pub struct Person {
     pub nonce: u64,
     pub granted: i128,
     pub earned: i128,
+    pub trust: i128,
 }
 
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Host {
     pub nonce: u64,
     pub config: MachineConfig,
     pub offer: Option<Offer>,
+    /// The offer that waits.
+    pub next: Option<Offer>,
     pub leaving: bool,
     pub gone: bool,
     pub heard: bool,
@@ -28,6 +31,8 @@ pub struct Host {
     pub seen: i128,
     pub good: i128,
     pub bad: i128,
+    pub trust: i128,
+    pub shown_speed: i128,
 }
 
 #[derive(Clone)]
@@ -37,6 +42,9 @@ pub struct Task {
     pub state: JobState,
     pub granted: i128,
     pub refunded: i128,
+    pub blamed: Option<usize>,
+    /// The model that was kept on the way, and the rounds that were done when it was named.
+    pub kept: Option<(Hash, u64)>,
 }
 
 #[derive(Clone)]
@@ -44,12 +52,30 @@ pub struct Share {
     pub job: usize,
     pub rank: u32,
     pub host: usize,
+    pub least: [i128; 4],
     pub state: LeaseState,
+    pub began: i128,
     pub metered: i128,
     pub last: Option<Receipt>,
     pub model: Option<(Hash, Hash)>,
     pub paid: i128,
     pub paid_ms: i128,
+}
+
+#[derive(Clone)]
+pub struct Code {
+    pub key: PublicKey,
+    pub owner: usize,
+    pub offer: Option<Offer>,
+    pub expires: i128,
+}
+
+/// Supply, use and waiting of each unit, each times the milliseconds that it lasted.
+#[derive(Clone, Copy, Default)]
+struct Sight {
+    supply: [i128; 4],
+    used: [i128; 4],
+    waiting: [i128; 4],
 }
 
 pub struct Naive {
@@ -59,15 +85,22 @@ pub struct Naive {
     pub time: i128,
     pub clock: i128,
     days: Vec<SlotPrices>,
+    /// What the slots of the last block's day saw.
+    today: [Sight; 4],
+    pressure: [[Option<i128>; 4]; 4],
+    utilisation: [[Option<i128>; 4]; 4],
     pub people: Vec<Person>,
     pub hosts: Vec<Host>,
     pub tasks: Vec<Task>,
     pub shares: Vec<Share>,
+    pub codes: Vec<Code>,
     /// All shares before this one have ended.
     first_live: usize,
 }
 
 const CORES: fn(&Resources) -> [i128; 4] = |r| [r.cores.into(), r.gpus.into(), r.ram_mib.into(), r.disk_mib.into()];
+const MICRO: fn(&UnitPrices) -> [i128; 4] =
+    |p| [p.core_hour, p.gpu_hour, p.ram_gib_hour, p.disk_gib_hour].map(|credits| credits.micro().into());
 
 fn fits(small: [i128; 4], large: [i128; 4]) -> bool {
     small.iter().zip(large).all(|(small, large)| *small <= large)
@@ -75,6 +108,19 @@ fn fits(small: [i128; 4], large: [i128; 4]) -> bool {
 
 fn times(resources: [i128; 4], factor: i128) -> [i128; 4] {
     resources.map(|quantity| quantity * factor)
+}
+
+fn plus(one: [i128; 4], other: [i128; 4]) -> [i128; 4] {
+    [0, 1, 2, 3].map(|i| one[i] + other[i])
+}
+
+/// A part of a whole in thousandths, four times the whole at most; nothing of nothing is unknown.
+fn thousandths(part: [i128; 4], whole: [i128; 4]) -> [Option<i128>; 4] {
+    [0, 1, 2, 3].map(|i| match (part[i], whole[i]) {
+        (0, 0) => None,
+        (_, 0) => Some(4_000),
+        (part, whole) => Some((part * 1_000 / whole).min(4_000)),
+    })
 }
 
 impl Naive {
@@ -86,10 +132,14 @@ impl Naive {
             time: start.into(),
             clock: 0,
             days: vec![],
+            today: Default::default(),
+            pressure: Default::default(),
+            utilisation: Default::default(),
             people: vec![],
             hosts: vec![],
             tasks: vec![],
             shares: vec![],
+            codes: vec![],
             first_live: 0,
         }
     }
@@ -97,32 +147,52 @@ impl Naive {
     pub fn block(&mut self, time: TimeMs, transactions: &[VerifiedTransaction]) -> Vec<u16> {
         let delta = i128::from(time.0) - self.time;
         assert!(delta > 0);
+        self.look(time.0.into());
+        let mut due: Vec<(i128, MachineId, usize)> = (0..self.hosts.len())
+            .filter_map(|host| Some((self.turned(host, time.0.into())?, MachineId::from_key(&self.hosts[host].key), host)))
+            .collect();
+        due.sort();
         self.height += 1;
         self.time += delta;
         self.clock += delta.min(self.params.contact_step_ms.into());
         let codes = transactions.iter().map(|transaction| self.one(transaction.body())).collect();
 
-        let timeout = i128::from(self.params.contact_timeout_ms);
-        let silent = |host: &Host| host.offer.is_some() && !host.gone && self.clock - host.seen > timeout;
-        let mut lost: Vec<usize> = (0..self.hosts.len()).filter(|i| silent(&self.hosts[*i])).collect();
-        lost.sort_by_key(|i| (self.hosts[*i].seen, MachineId::from_key(&self.hosts[*i].key)));
-        for host in lost {
-            (self.hosts[host].gone, self.hosts[host].heard) = (true, false);
-            self.drop_work(host, LeaseState::Lost);
+        for (_, _, host) in due {
+            let Some(offer) = self.hosts[host].offer else { continue };
+            if offer.at_close == ChangeMode::AtOnce && !self.within(&offer, self.time) {
+                self.drop_work(host, LeaseState::Ended, PanicReason::MachineWithdrawn);
+                self.settle();
+            }
+            let h = &mut self.hosts[host];
+            let over = h.offer.is_some_and(|offer| offer.availability.until.is_some_and(|t| i128::from(t.0) <= self.time));
+            h.leaving |= over && h.next.is_none();
             self.settle();
         }
-        for host in 0..self.hosts.len() {
-            let over = |offer: &Offer| matches!(offer.availability, Availability::Until(t) if i128::from(t.0) <= self.time);
-            if self.hosts[host].offer.as_ref().is_some_and(over) {
-                self.hosts[host].leaving = true;
+        let timeout = i128::from(self.params.contact_timeout_ms);
+        let silent = |naive: &Naive, i: &usize| {
+            let host = &naive.hosts[*i];
+            host.offer.is_some() && !host.gone && naive.clock - host.seen > timeout
+        };
+        let mut lost: Vec<usize> = (0..self.hosts.len()).filter(|i| silent(self, i)).collect();
+        lost.sort_by_key(|i| (self.hosts[*i].seen, MachineId::from_key(&self.hosts[*i].key)));
+        for host in lost {
+            // The loss of another one may have ended its last lease, and with it its offer.
+            if silent(self, &host) {
+                (self.hosts[host].gone, self.hosts[host].heard) = (true, false);
+                let lost = self.drop_work(host, LeaseState::Lost, PanicReason::MachineLost);
+                self.count(host, lost, false);
+                self.settle();
             }
         }
-        self.settle();
-        for job in 0..self.tasks.len() {
-            let working = self.live().filter(|share| share.job == job).count() as i128;
-            if working > 0 && self.escrow(job) < working * self.interval(job) {
-                self.close(job, JobState::Panic(PanicReason::Budget));
-            }
+        self.codes.retain(|code| code.expires > self.time);
+        let poor = |job: &usize| {
+            let working = self.live().filter(|share| share.job == *job);
+            let costs: Vec<i128> = working.map(|share| self.interval(share)).collect();
+            !costs.is_empty() && self.escrow(*job) < costs.iter().sum()
+        };
+        let poor: Vec<usize> = (0..self.tasks.len()).filter(poor).collect();
+        for job in poor {
+            self.close(job, JobState::Panic(PanicReason::Budget), None);
         }
         self.settle();
         self.start_jobs();
@@ -136,13 +206,13 @@ impl Naive {
         self.shares[self.first_live..].iter().filter(|share| share.state == LeaseState::Active)
     }
 
+    fn works(&self, host: usize) -> bool {
+        self.live().any(|share| share.host == host)
+    }
+
     pub fn used(&self, host: usize) -> [i128; 4] {
-        let mut used = [0; 4];
-        for share in self.live().filter(|share| share.host == host) {
-            let demand = CORES(&self.tasks[share.job].spec.demand());
-            (0..4).for_each(|i| used[i] += demand[i]);
-        }
-        used
+        let shares = self.live().filter(|share| share.host == host);
+        shares.fold([0; 4], |used, share| plus(used, CORES(&self.tasks[share.job].spec.demand())))
     }
 
     pub fn host_state(&self, host: usize) -> MachineState {
@@ -150,8 +220,8 @@ impl Naive {
         match h.offer {
             None => MachineState::Withdrawn,
             Some(_) if h.gone => MachineState::Panic,
-            Some(_) if h.leaving => MachineState::Draining,
-            Some(_) if self.live().any(|share| share.host == host) => MachineState::InUse,
+            Some(_) if h.leaving || h.next.is_some() => MachineState::Draining,
+            Some(_) if self.works(host) => MachineState::InUse,
             Some(_) => MachineState::Idle,
         }
     }
@@ -170,12 +240,22 @@ impl Naive {
     fn unit_prices(&self, slot_number: i128) -> [i128; 4] {
         let (day, slot) = (slot_number / 4, (slot_number % 4) as usize);
         let day = self.days.iter().rev().find(|prices| i128::from(prices.day) <= day).unwrap_or(&self.days[0]);
-        let p = &day.slots[slot];
-        [p.core_hour, p.gpu_hour, p.ram_gib_hour, p.disk_gib_hour].map(|credits| i128::from(credits.micro()))
+        MICRO(&day.slots[slot])
+    }
+
+    fn prices_now(&self) -> [i128; 4] {
+        if self.days.is_empty() {
+            return MICRO(&self.params.price_floor);
+        }
+        self.unit_prices(self.slot_number(self.time))
     }
 
     fn slot_number(&self, time: i128) -> i128 {
         (time + i128::from(self.params.slots.utc_offset_ms)) / i128::from(self.params.slots.slot_ms)
+    }
+
+    fn slot_begins(&self, slot_number: i128) -> i128 {
+        slot_number * i128::from(self.params.slots.slot_ms) - i128::from(self.params.slots.utc_offset_ms)
     }
 
     fn cost(&self, demand: [i128; 4], prices: [i128; 4], ms: i128) -> i128 {
@@ -183,26 +263,132 @@ impl Naive {
         (0..4).map(|i| demand[i] * prices[i] * ms / (3_600_000 * per[i])).sum()
     }
 
-    fn interval(&self, job: usize) -> i128 {
-        let demand = CORES(&self.tasks[job].spec.demand());
-        self.cost(demand, self.unit_prices(self.slot_number(self.time)), self.params.receipt_ms.into())
+    /// What the next interval of a lease costs: at the present prices, or the least ones of its lender.
+    fn interval(&self, share: &Share) -> i128 {
+        let prices = self.prices_now();
+        let prices = [0, 1, 2, 3].map(|i| prices[i].max(share.least[i]));
+        self.cost(CORES(&self.tasks[share.job].spec.demand()), prices, self.params.receipt_ms.into())
     }
 
-    /// Machines whose last lease has ended while they were leaving are withdrawn.
+    /// Is a moment in the hours that began today or yesterday, on a day that counts? Day 4 was a Monday.
+    fn in_hours(&self, availability: &Availability, time: i128) -> bool {
+        let day_ms = 4 * i128::from(self.params.slots.slot_ms);
+        let of_minute = |minute: u16| i128::from(minute) * day_ms / 1_440;
+        let today = self.slot_number(time) / 4;
+        [today, today - 1].into_iter().any(|day| {
+            let begins = self.slot_begins(4 * day);
+            let (from, to) = match availability.hours {
+                None => (0, day_ms),
+                Some(hours) if hours.to_minute < hours.from_minute => {
+                    (of_minute(hours.from_minute), day_ms + of_minute(hours.to_minute))
+                }
+                Some(hours) => (of_minute(hours.from_minute), of_minute(hours.to_minute)),
+            };
+            let counts = availability.weekdays.0 & (1 << ((day - 4) % 7)) != 0;
+            counts && begins + from <= time && time < begins + to
+        })
+    }
+
+    fn within(&self, offer: &Offer, time: i128) -> bool {
+        let ended = offer.availability.until.is_some_and(|until| i128::from(until.0) <= time);
+        !ended && self.in_hours(&offer.availability, time)
+    }
+
+    /// Within its hours, and the prices are what its lender asks for all that is offered.
+    pub fn open(&self, host: usize) -> bool {
+        self.hosts[host].offer.is_some_and(|offer| {
+            let (has, prices, least) = (CORES(&offer.resources), self.prices_now(), MICRO(&offer.minimum));
+            self.within(&offer, self.time) && (0..4).all(|i| has[i] == 0 || prices[i] >= least[i])
+        })
+    }
+
+    /// Could it be given work, if that fits?
+    fn ready(&self, host: usize) -> bool {
+        let h = &self.hosts[host];
+        h.heard && h.reachable && !h.gone && !h.leaving && h.next.is_none() && self.open(host)
+    }
+
+    /// The first moment after the last block, up to `now`, at which a host's hours began or ended, or its offer ended. An end
+    /// that nobody has seen to yet, because the offer waited until after it, is such a moment.
+    fn turned(&self, host: usize, now: i128) -> Option<i128> {
+        let h = &self.hosts[host];
+        let availability = h.offer?.availability;
+        let until = availability.until.map(|until| i128::from(until.0));
+        if let Some(until) = until.filter(|until| *until <= self.time) {
+            return (!h.leaving && h.next.is_none()).then_some(until);
+        }
+        let day_ms = 4 * i128::from(self.params.slots.slot_ms);
+        let of_day = match availability.hours {
+            Some(hours) => [0, day_ms * i128::from(hours.from_minute) / 1440, day_ms * i128::from(hours.to_minute) / 1440],
+            None => [0; 3],
+        };
+        let midnights = (self.slot_number(self.time) / 4..=self.slot_number(now) / 4).map(|day| self.slot_begins(4 * day));
+        let moments = midnights.flat_map(|midnight| of_day.map(|ms| midnight + ms));
+        let turns = moments.filter(|at| {
+            *at > self.time && *at <= now && self.in_hours(&availability, *at) != self.in_hours(&availability, *at - 1)
+        });
+        turns.chain(until.filter(|until| *until <= now)).min()
+    }
+
+    /// Adds what was to be seen from the last block up to now, or up to the end of the last block's day.
+    fn look(&mut self, now: i128) {
+        let mut supply = [0; 4];
+        let mut used = [0; 4];
+        for host in 0..self.hosts.len() {
+            let works = self.used(host);
+            used = plus(used, works);
+            supply =
+                plus(supply, if self.ready(host) { CORES(&self.hosts[host].offer.expect("ready").resources) } else { works });
+        }
+        let day = self.slot_number(self.time) / 4;
+        for slot in 0..4_usize {
+            let begins = self.slot_begins(4 * day + slot as i128);
+            let ms = now.min(begins + i128::from(self.params.slots.slot_ms)) - self.time.max(begins);
+            if ms <= 0 {
+                continue;
+            }
+            let mut waiting = [0; 4];
+            for task in self.tasks.iter().filter(|task| task.state == JobState::Queued) {
+                let slots = &task.spec.budget.slots;
+                if slots.is_empty() || slots.contains(&(slot as u8)) {
+                    waiting = plus(waiting, times(CORES(&task.spec.demand()), task.spec.workers.min.into()));
+                }
+            }
+            let sight = &mut self.today[slot];
+            sight.supply = plus(sight.supply, times(supply, ms));
+            sight.used = plus(sight.used, times(used, ms));
+            sight.waiting = plus(sight.waiting, times(waiting, ms));
+        }
+    }
+
+    /// How much of the cores on offer is used in a slot of the day, in thousandths.
+    pub fn core_use(&self, slot: usize) -> i128 {
+        let today = thousandths(self.today[slot].used, self.today[slot].supply)[0];
+        self.utilisation[slot][0].or(today).unwrap_or(0).min(1_000)
+    }
+
+    /// Offers that waited take the place of others that no lease needs any more; machines whose last lease has ended while they
+    /// were leaving are withdrawn.
     fn settle(&mut self) {
         for host in 0..self.hosts.len() {
-            let idle = !self.live().any(|share| share.host == host);
+            let (used, works) = (self.used(host), self.works(host));
             let h = &mut self.hosts[host];
-            if h.offer.is_some() && h.leaving && idle {
+            if let Some(next) = h.next
+                && fits(used, CORES(&next.resources))
+                && (!works || next.at_close == ChangeMode::AfterLease)
+            {
+                (h.offer, h.next) = (Some(next), None);
+            }
+            if h.offer.is_some() && h.leaving && !works {
                 h.offer = None;
             }
             if h.offer.is_none() {
-                (h.leaving, h.gone) = (false, false);
+                (h.leaving, h.gone, h.next) = (false, false, None);
             }
         }
     }
 
-    fn close(&mut self, job: usize, state: JobState) {
+    fn close(&mut self, job: usize, state: JobState, blamed: Option<usize>) {
         let rest = self.escrow(job);
         let granted = (self.tasks[job].granted - self.paid(job)).max(0);
         for share in self.shares[self.first_live..].iter_mut().filter(|share| share.job == job) {
@@ -213,30 +399,38 @@ impl Naive {
         let owner = &mut self.people[self.tasks[job].owner];
         owner.granted += granted;
         owner.earned += rest - granted;
-        self.tasks[job].refunded = rest;
+        (self.tasks[job].refunded, self.tasks[job].blamed) = (rest, blamed);
         self.tasks[job].state = state;
     }
 
-    /// A machine drops its work: one job after the other, in order of leases.
-    fn drop_work(&mut self, host: usize, state: LeaseState) -> i128 {
+    /// A machine drops its work: one job after the other, in order of leases. Tells how many leases that were.
+    fn drop_work(&mut self, host: usize, state: LeaseState, why: PanicReason) -> u32 {
         let mut dropped = 0;
         loop {
-            let first = self.live().find(|share| share.host == host).map(|share| share.job);
-            let Some(job) = first else { return dropped };
-            for share in self.shares[self.first_live..].iter_mut() {
-                if share.job == job && share.host == host && share.state == LeaseState::Active {
-                    share.state = state;
-                    dropped += 1;
-                    self.hosts[host].bad += i128::from(state == LeaseState::Lost);
-                }
+            let mine = |share: &Share| share.host == host && share.state == LeaseState::Active;
+            let Some(first) = self.shares.iter().position(mine) else { return dropped };
+            let job = self.shares[first].job;
+            for share in self.shares[self.first_live..].iter_mut().filter(|share| share.job == job && mine(share)) {
+                share.state = state;
+                dropped += 1;
             }
-            self.close(job, JobState::Panic(PanicReason::MachineLost));
+            self.close(job, JobState::Panic(why), Some(first));
+        }
+    }
+
+    /// Leases that were served or lost, for the machine's good name and its owner's.
+    fn count(&mut self, host: usize, leases: u32, served: bool) {
+        let step = |trust: i128| (7 * trust + if served { 1_000 } else { 0 }) / 8;
+        for _ in 0..leases {
+            let h = &mut self.hosts[host];
+            h.trust = step(h.trust);
+            *(if served { &mut h.good } else { &mut h.bad }) += 1;
+            self.people[h.owner].trust = step(self.people[h.owner].trust);
         }
     }
 
     fn start_jobs(&mut self) {
         let slot = self.slot_number(self.time);
-        let prices = self.unit_prices(slot);
         for job in 0..self.tasks.len() {
             let task = &self.tasks[job];
             let slots = &task.spec.budget.slots;
@@ -244,24 +438,11 @@ impl Naive {
                 continue;
             }
             let demand = CORES(&task.spec.demand());
-            let ready = |i: &usize| {
-                let host = &self.hosts[*i];
-                host.offer.is_some_and(|offer| {
-                    let open = match offer.availability {
-                        Availability::Always => true,
-                        Availability::Until(until) => self.time < i128::from(until.0),
-                    };
-                    open && prices[0] >= i128::from(offer.min_core_hour.micro())
-                }) && host.heard
-                    && host.reachable
-                    && !host.gone
-                    && !host.leaving
-            };
-            let mut hosts: Vec<usize> = (0..self.hosts.len()).filter(ready).collect();
+            let mut hosts: Vec<usize> = (0..self.hosts.len()).filter(|host| self.ready(*host)).collect();
             hosts.sort_by_key(|i| {
                 let h = &self.hosts[*i];
-                let reliability = 1000 * (h.good + 1) / (h.good + h.bad + 2);
-                (-reliability, -i128::from(h.config.speed), MachineId::from_key(&h.key))
+                let speed = if h.shown_speed > 0 { h.shown_speed } else { h.config.speed.into() };
+                (-h.trust, -speed, MachineId::from_key(&h.key))
             });
             let free = |host: usize, used: [i128; 4]| {
                 let offer = CORES(&self.hosts[host].offer.expect("it is ready").resources);
@@ -273,7 +454,7 @@ impl Naive {
             for pass in 1..=passes {
                 chosen.extend(hosts.iter().filter(|(_, free)| fits(times(demand, pass), *free)).map(|(host, _)| *host));
             }
-            let one = self.interval(job);
+            let one = self.cost(demand, self.prices_now(), self.params.receipt_ms.into());
             let affordable = if one == 0 { i128::MAX } else { self.escrow(job) / one };
             chosen.truncate(affordable.min(task.spec.workers.max.into()) as usize);
             if chosen.len() < task.spec.workers.min as usize {
@@ -281,11 +462,14 @@ impl Naive {
             }
             self.tasks[job].state = JobState::Matched;
             for (rank, host) in (0..).zip(chosen) {
+                let least = MICRO(&self.hosts[host].offer.expect("it is ready").minimum);
                 self.shares.push(Share {
                     job,
                     rank,
                     host,
+                    least,
                     state: LeaseState::Active,
+                    began: self.time,
                     metered: self.time,
                     last: None,
                     model: None,
@@ -303,9 +487,10 @@ impl Naive {
         let host = self.hosts.iter().position(|host| host.key == body.signer);
         let person = self.people.iter().position(|person| person.key == body.signer);
         let code = match &body.action {
-            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) if body.nonce != 0 => 2005,
-            Action::OpenAccount { voucher } => self.open(&body.signer, voucher),
+            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } if body.nonce != 0 => 2005,
+            Action::OpenAccount { voucher } => self.open_account(&body.signer, voucher),
             Action::Receipt(receipt) => self.receipt(host, receipt),
+            Action::Join { code, config, .. } => self.join(&body.signer, code, config),
             Action::Price(prices) => {
                 self.price(prices);
                 0
@@ -338,18 +523,47 @@ impl Naive {
         code
     }
 
+    /// Both policies keep floor and ceiling; the dynamic one's prices are exactly those that follow from what was seen.
     fn price(&mut self, prices: &SlotPrices) {
+        let (low, high) = (MICRO(&self.params.price_floor), MICRO(&self.params.price_ceiling));
         for slot in &prices.slots {
-            let (low, high) = (&self.params.price_floor, &self.params.price_ceiling);
-            assert!(low.core_hour <= slot.core_hour && slot.core_hour <= high.core_hour);
-            assert!(low.gpu_hour <= slot.gpu_hour && slot.gpu_hour <= high.gpu_hour);
-            assert!(low.ram_gib_hour <= slot.ram_gib_hour && slot.ram_gib_hour <= high.ram_gib_hour);
-            assert!(low.disk_gib_hour <= slot.disk_gib_hour && slot.disk_gib_hour <= high.disk_gib_hour);
+            assert!(fits(low, MICRO(slot)) && fits(MICRO(slot), high));
         }
+        let weight = match &self.params.price_policy {
+            PricePolicy::Random => 300,
+            PricePolicy::Dynamic(pricing) => pricing.weight_permille.into(),
+        };
+        let mean = |before: Option<i128>, day: Option<i128>| match (before, day) {
+            (Some(before), Some(day)) => Some((before * (1_000 - weight) + day * weight) / 1_000),
+            (None, day) => day,
+            (before, None) => before,
+        };
+        for slot in 0..4 {
+            let Sight { supply, used, waiting } = self.today[slot];
+            let (pressure, usage) = (thousandths(plus(used, waiting), supply), thousandths(used, supply));
+            for unit in 0..4 {
+                let target = &mut self.pressure[slot][unit];
+                *target = mean(*target, pressure[unit]);
+                let target = &mut self.utilisation[slot][unit];
+                *target = mean(*target, usage[unit]);
+                if let PricePolicy::Dynamic(pricing) = &self.params.price_policy {
+                    let expected = match self.days.last() {
+                        None => pricing.first.map_or((low[unit] + high[unit]) / 2, |first| MICRO(&first[slot])[unit]),
+                        Some(last) => {
+                            let price = MICRO(&last.slots[slot])[unit];
+                            let news = pressure[unit].and(self.pressure[slot][unit]);
+                            moved(pricing, price, news).clamp(low[unit], high[unit])
+                        }
+                    };
+                    assert_eq!(MICRO(&prices.slots[slot])[unit], expected, "slot {slot}, unit {unit}");
+                }
+            }
+        }
+        self.today = Default::default();
         self.days.push(*prices);
     }
 
-    fn open(&mut self, signer: &PublicKey, voucher: &Voucher) -> u16 {
+    fn open_account(&mut self, signer: &PublicKey, voucher: &Voucher) -> u16 {
         if self.people.iter().any(|person| person.key == *signer) {
             2010
         } else if voucher.key != *signer {
@@ -362,13 +576,122 @@ impl Naive {
             2014
         } else {
             let granted = self.params.starting_credits.micro().into();
-            self.people.push(Person { key: *signer, identity: voucher.identity, nonce: 0, granted, earned: 0 });
+            self.people.push(Person { key: *signer, identity: voucher.identity, nonce: 0, granted, earned: 0, trust: 500 });
             0
         }
     }
 
     fn host_of(&self, id: MachineId) -> Option<usize> {
         self.hosts.iter().position(|host| MachineId::from_key(&host.key) == id)
+    }
+
+    /// Is a physical machine on offer under another key, where that is forbidden?
+    fn taken(&self, key: &PublicKey, config: &MachineConfig) -> bool {
+        let same = |host: &Host| host.offer.is_some() && host.key != *key && host.config.host == config.host;
+        self.params.unique_hosts && self.hosts.iter().any(same)
+    }
+
+    /// Could a person register this machine with this configuration?
+    fn registers(&self, me: usize, key: &PublicKey, config: &MachineConfig) -> u16 {
+        let Some(i) = self.hosts.iter().position(|host| host.key == *key) else {
+            let mine = self.hosts.iter().filter(|host| host.owner == me).count();
+            return if mine >= self.params.max_machines_per_account as usize { 2032 } else { 0 };
+        };
+        let host = &self.hosts[i];
+        if host.owner != me {
+            2030
+        } else if self.works(i) {
+            2031
+        } else if host.offer.is_some_and(|offer| !fits(CORES(&offer.resources), CORES(&config.resources))) {
+            2033
+        } else if host.offer.is_some() && self.taken(key, config) {
+            2040
+        } else {
+            0
+        }
+    }
+
+    fn register(&mut self, me: usize, key: &PublicKey, config: &MachineConfig) {
+        if let Some(host) = self.hosts.iter_mut().find(|host| host.key == *key) {
+            host.config = config.clone();
+            return;
+        }
+        self.hosts.push(Host {
+            key: *key,
+            owner: me,
+            nonce: 0,
+            config: config.clone(),
+            offer: None,
+            next: None,
+            leaving: false,
+            gone: false,
+            heard: false,
+            reachable: false,
+            seen: self.clock,
+            good: 0,
+            bad: 0,
+            trust: self.people[me].trust,
+            shown_speed: 0,
+        });
+    }
+
+    /// Could this offer be made of a machine with this configuration?
+    fn offers(&self, key: &PublicKey, config: &MachineConfig, offer: &Offer) -> u16 {
+        if offer.resources.cores == 0 {
+            2034
+        } else if !fits(CORES(&offer.resources), CORES(&config.resources)) {
+            2033
+        } else if offer.availability.until.is_some_and(|until| i128::from(until.0) <= self.time) {
+            2036
+        } else if self.taken(key, config) {
+            2040
+        } else {
+            0
+        }
+    }
+
+    fn set_offer(&mut self, i: usize, offer: &Offer, mode: ChangeMode) {
+        let in_the_way = |naive: &Naive| {
+            let ends_them = offer.at_close == ChangeMode::AtOnce && !naive.within(offer, naive.time);
+            naive.works(i) && (ends_them || !fits(naive.used(i), CORES(&offer.resources)))
+        };
+        if mode == ChangeMode::AtOnce && in_the_way(self) {
+            let taken = self.drop_work(i, LeaseState::Ended, PanicReason::MachineWithdrawn);
+            self.count(i, taken, false);
+            self.settle();
+        }
+        let waits = in_the_way(self);
+        let (clock, timeout) = (self.clock, i128::from(self.params.contact_timeout_ms));
+        let host = &mut self.hosts[i];
+        // A machine that isn't in contact has some time to say something.
+        if host.gone || clock - host.seen > timeout || (host.offer.is_none() && !host.heard) {
+            (host.seen, host.heard) = (clock, false);
+        }
+        (host.gone, host.leaving) = (false, false);
+        if waits {
+            host.next = Some(*offer);
+        } else {
+            (host.offer, host.next) = (Some(*offer), None);
+        }
+    }
+
+    fn join(&mut self, machine: &PublicKey, key: &PublicKey, config: &MachineConfig) -> u16 {
+        let open = |code: &Code| code.key == *key && self.time < code.expires;
+        let Some(at) = self.codes.iter().position(open) else { return 2043 };
+        let Code { owner, offer, .. } = self.codes[at].clone();
+        let code = match (self.registers(owner, machine, config), &offer) {
+            (0, Some(offer)) => self.offers(machine, config, offer),
+            (code, _) => code,
+        };
+        if code == 0 {
+            self.codes.remove(at);
+            self.register(owner, machine, config);
+            if let Some(offer) = offer {
+                let host = self.host_of(MachineId::from_key(machine)).expect("it was registered just now");
+                self.set_offer(host, &offer, ChangeMode::AfterLease);
+            }
+        }
+        code
     }
 
     fn personal(&mut self, me: usize, action: &Action) -> u16 {
@@ -389,63 +712,22 @@ impl Naive {
                 }
             }
             Action::RegisterMachine { machine_key, config, .. } => {
-                let Some(host) = self.hosts.iter().position(|host| host.key == *machine_key) else {
-                    let mine = self.hosts.iter().filter(|host| host.owner == me).count();
-                    if mine >= self.params.max_machines_per_account as usize {
-                        return 2032;
-                    }
-                    self.hosts.push(Host {
-                        key: *machine_key,
-                        owner: me,
-                        nonce: 0,
-                        config: config.clone(),
-                        offer: None,
-                        leaving: false,
-                        gone: false,
-                        heard: false,
-                        reachable: false,
-                        seen: self.clock,
-                        good: 0,
-                        bad: 0,
-                    });
-                    return 0;
-                };
-                let too_large = |offer: Offer| !fits(CORES(&offer.resources), CORES(&config.resources));
-                if self.hosts[host].owner != me {
-                    2030
-                } else if self.live().any(|share| share.host == host) {
-                    2031
-                } else if self.hosts[host].offer.is_some_and(too_large) {
-                    2033
-                } else {
-                    self.hosts[host].config = config.clone();
-                    0
+                let code = self.registers(me, machine_key, config);
+                if code == 0 {
+                    self.register(me, machine_key, config);
                 }
+                code
             }
-            Action::Lend { machine, offer } => {
+            Action::Lend { machine, offer, mode } => {
                 let Some(i) = self.host_of(*machine) else { return 2037 };
-                let used = self.used(i);
-                let (clock, timeout) = (self.clock, i128::from(self.params.contact_timeout_ms));
-                let now = self.time;
-                let host = &mut self.hosts[i];
-                if host.owner != me {
-                    2038
-                } else if offer.resources.cores == 0 {
-                    2034
-                } else if !fits(CORES(&offer.resources), CORES(&host.config.resources)) {
-                    2033
-                } else if !fits(used, CORES(&offer.resources)) {
-                    2035
-                } else if matches!(offer.availability, Availability::Until(until) if i128::from(until.0) <= now) {
-                    2036
-                } else {
-                    // A machine that isn't in contact has some time to say something.
-                    if host.gone || clock - host.seen > timeout || (host.offer.is_none() && !host.heard) {
-                        (host.seen, host.heard) = (clock, false);
-                    }
-                    (host.offer, host.gone, host.leaving) = (Some(*offer), false, false);
-                    0
+                if self.hosts[i].owner != me {
+                    return 2038;
                 }
+                let code = self.offers(&self.hosts[i].key, &self.hosts[i].config, offer);
+                if code == 0 {
+                    self.set_offer(i, offer, *mode);
+                }
+                code
             }
             Action::Withdraw { machine, mode } => {
                 let Some(i) = self.host_of(*machine) else { return 2037 };
@@ -454,10 +736,28 @@ impl Naive {
                 } else if self.hosts[i].offer.is_none() {
                     2039
                 } else {
-                    self.hosts[i].leaving = true;
-                    if *mode == WithdrawMode::AtOnce {
-                        self.hosts[i].bad += self.drop_work(i, LeaseState::Ended);
+                    (self.hosts[i].leaving, self.hosts[i].next) = (true, None);
+                    if *mode == ChangeMode::AtOnce {
+                        let taken = self.drop_work(i, LeaseState::Ended, PanicReason::MachineWithdrawn);
+                        self.count(i, taken, false);
                     }
+                    0
+                }
+            }
+            Action::Invite { code, offer, expires } => {
+                let (expires, week) = (i128::from(expires.0), 7 * 24 * 3_600_000);
+                let open = self.codes.iter().filter(|code| code.owner == me).count();
+                let mine = self.hosts.iter().filter(|host| host.owner == me).count();
+                if expires <= self.time || expires > self.time + week {
+                    2041
+                } else if self.codes.iter().any(|other| other.key == *code) {
+                    2042
+                } else if mine + open >= self.params.max_machines_per_account as usize {
+                    2032
+                } else if offer.is_some_and(|offer| offer.resources.cores == 0) {
+                    2034
+                } else {
+                    self.codes.push(Code { key: *code, owner: me, offer: *offer, expires });
                     0
                 }
             }
@@ -466,8 +766,10 @@ impl Naive {
                 let open = self.tasks.iter().filter(|task| task.owner == me && !task.state.is_closed()).count();
                 let queued = self.tasks.iter().filter(|task| task.state == JobState::Queued).count();
                 let budget = i128::from(spec.budget.max.micro());
-                let prices = self.unit_prices(self.slot_number(self.time));
-                let one = self.cost(CORES(&spec.demand()), prices, self.params.receipt_ms.into());
+                let one = |prices| self.cost(CORES(&spec.demand()), prices, self.params.receipt_ms.into());
+                let today = self.days.last().expect("the first block sets prices");
+                let slots = spec.budget.slots.iter().map(|slot| one(MICRO(&today.slots[usize::from(*slot)])));
+                let one = slots.min().unwrap_or(one(self.prices_now()));
                 let person = &mut self.people[me];
                 if open >= self.params.max_open_jobs_per_account as usize {
                     2054
@@ -481,7 +783,8 @@ impl Naive {
                     let granted = person.granted.min(budget);
                     person.granted -= granted;
                     person.earned -= budget - granted;
-                    self.tasks.push(Task { owner: me, spec, state: JobState::Queued, granted, refunded: 0 });
+                    let (state, blamed, kept) = (JobState::Queued, None, None);
+                    self.tasks.push(Task { owner: me, spec, state, granted, refunded: 0, blamed, kept });
                     0
                 }
             }
@@ -492,7 +795,7 @@ impl Naive {
                 } else if self.tasks[i].state.is_closed() {
                     2058
                 } else {
-                    self.close(i, JobState::Cancelled);
+                    self.close(i, JobState::Cancelled, None);
                     0
                 }
             }
@@ -529,9 +832,10 @@ impl Naive {
         let slot_ms = i128::from(self.params.slots.slot_ms);
         let due: i128 = (first..=last)
             .map(|slot| {
-                let begins = slot * slot_ms - i128::from(self.params.slots.utc_offset_ms);
+                let begins = self.slot_begins(slot);
                 let ms = self.time.min(begins + slot_ms) - from.max(begins);
-                self.cost(demand, self.unit_prices(slot), ms)
+                let prices = self.unit_prices(slot);
+                self.cost(demand, [0, 1, 2, 3].map(|unit| prices[unit].max(share.least[unit])), ms)
             })
             .sum();
         let payout = due.min(self.escrow(share.job));
@@ -543,30 +847,67 @@ impl Naive {
         share.metered = now;
         share.last = Some(*receipt);
         let (job, host) = (share.job, share.host);
-        if self.tasks[job].state == JobState::Matched {
-            self.tasks[job].state = JobState::Running;
+        let task = &mut self.tasks[job];
+        if let Some(model) = receipt.checkpoint
+            && receipt.rank == 0
+            && task.kept.is_none_or(|(kept, _)| kept != model)
+        {
+            task.kept = Some((model, receipt.rounds));
+        }
+        if task.state == JobState::Matched {
+            task.state = JobState::Running;
         }
         match receipt.outcome {
             LeaseOutcome::Running => {}
             LeaseOutcome::Failed(reason) => {
                 self.shares[i].state = LeaseState::Failed(reason);
-                self.close(job, JobState::Panic(PanicReason::Failed(reason)));
+                self.close(job, JobState::Panic(PanicReason::Failed(reason)), Some(i));
             }
             LeaseOutcome::Finished(model) => {
                 self.shares[i].state = LeaseState::Finished;
                 self.shares[i].model = Some((model, receipt.parameters));
-                self.hosts[host].good += 1;
+                self.count(host, 1, true);
                 let all: Vec<&Share> = self.shares.iter().filter(|share| share.job == job).collect();
                 let mut models: Vec<_> = all.iter().filter_map(|share| share.model).collect();
                 let finished = models.len();
                 models.dedup();
                 if models.len() > 1 {
-                    self.close(job, JobState::Panic(PanicReason::Disagreement));
+                    self.close(job, JobState::Panic(PanicReason::Disagreement), Some(i));
                 } else if finished == all.len() {
-                    self.close(job, JobState::Finished(model));
+                    self.observe(job);
+                    self.close(job, JobState::Finished(model), None);
                 }
             }
         }
         0
     }
+
+    /// What the machines of a finished job were worth to it: training passes three times over each sample, they shared the work
+    /// in equal parts, and speeds are in millions a second. The mean of this and what each showed before.
+    fn observe(&mut self, job: usize) {
+        let multiply_adds = i128::from(self.tasks[job].spec.check().expect("it was accepted").multiply_adds);
+        let all: Vec<&Share> = self.shares.iter().filter(|share| share.job == job).collect();
+        let samples: i128 = all.iter().filter_map(|share| share.last).map(|receipt| i128::from(receipt.samples)).sum();
+        let lasted_ms = (self.time - all[0].began).max(1);
+        let speed = 3 * samples * multiply_adds / (lasted_ms * all.len() as i128 * 1_000);
+        let mut hosts: Vec<usize> = all.iter().map(|share| share.host).collect();
+        hosts.sort();
+        hosts.dedup();
+        for host in hosts {
+            let shown = &mut self.hosts[host].shown_speed;
+            *shown = match (*shown, speed) {
+                (shown, 0) => shown,
+                (0, speed) => speed,
+                (shown, speed) => (shown + speed) / 2,
+            };
+        }
+    }
+}
+
+/// The next day's price, before floor and ceiling, after a mean pressure; the same without news.
+fn moved(pricing: &DynamicPricing, price: i128, pressure: Option<i128>) -> i128 {
+    let Some(pressure) = pressure else { return price };
+    let limit = i128::from(pricing.max_change_permille);
+    let change = (pressure - i128::from(pricing.target_permille)) * i128::from(pricing.gain_permille) / 1_000;
+    price * (1_000 + change.clamp(-limit, limit)) / 1_000
 }
