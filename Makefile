@@ -18,12 +18,16 @@ build: packages ## Build the programs deepmarket and deepmarket-trainer
 	@cargo build --release --locked --workspace
 
 .PHONY: test
-test: packages mnist ## Run the whole test suite (it builds the programs itself)
+test: test-packages mnist ## Run the whole test suite (it builds the programs itself)
 	@cargo test --release --locked --workspace
 
 .PHONY: bench
 bench: build mnist ## Measure trainer, workers and ledger; prints a table, writes bench.json
 	@$(BIN)/bench $(ARGS)
+
+.PHONY: simulation
+simulation: ## Live thousands of virtual days under both price policies; writes docs/prices.md and docs/prices.svg
+	@cargo run --release --locked -p deepmarket-tests --example simulation
 
 .PHONY: check
 check: packages ## Formatting, lints and licences
@@ -35,6 +39,10 @@ check: packages ## Formatting, lints and licences
 .PHONY: packages
 packages: ## Install the Debian packages that the build needs; does nothing where they are there
 	@scripts/packages.sh
+
+.PHONY: test-packages
+test-packages:
+	@scripts/packages.sh test
 
 .PHONY: mnist
 mnist: ## Get MNIST's original files into data/mnist

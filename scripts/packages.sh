@@ -1,14 +1,26 @@
 #!/usr/bin/env bash
-# Installs what the build needs beside Rust, Node and git. The one place that names system packages.
+# Installs what the build needs beside Rust, Node and git; with the argument `test` also what only the tests need. The one
+# place that names system packages.
 set -euo pipefail
 
 # g++: RocksDB is C++. libclang-dev: its bindings are generated from its headers.
 packages=(g++ libclang-dev)
+programs=(c++)
+needs="The build needs a C++20 compiler and libclang"
+if [[ ${1:-} == test ]]; then
+    # chromium: the explorer page is tested in it. openssh-server, openssh-client: lending over SSH is tested with a real sshd.
+    packages+=(chromium openssh-server openssh-client)
+    programs+=(chromium ssh ssh-keygen)
+    needs+="; the tests need Chromium and OpenSSH"
+fi
 
 if ! command -v dpkg-query >/dev/null; then
-    command -v c++ >/dev/null && exit 0
-    echo "This is not a Debian-like system. The build needs a C++20 compiler and libclang: install them, then run again." >&2
-    exit 2
+    for program in "${programs[@]}"; do
+        command -v "$program" >/dev/null && continue
+        echo "This is not a Debian-like system. $needs: install what is missing, then run again." >&2
+        exit 2
+    done
+    exit 0
 fi
 
 missing=()
@@ -22,8 +34,12 @@ as_root=()
 if ((EUID != 0)); then
     as_root=(sudo)
 fi
-echo "The build needs these system packages, which are not installed yet: ${missing[*]}"
+echo "$needs. These system packages are not installed yet: ${missing[*]}"
 echo "Installing them: ${as_root[*]:+${as_root[*]} }apt-get install ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [[ " ${missing[*]} " == *" openssh-server "* ]] && command -v systemctl >/dev/null; then
+    # Debian starts it with its installation. The tests run one of their own on loopback: this machine gets no new open door.
+    "${as_root[@]}" systemctl disable --now ssh.service ssh.socket >/dev/null 2>&1 || true
+fi
 echo "Installed."

@@ -4,6 +4,10 @@
 //! parts are killed with SIGKILL. Waiting is always for an event, with a deadline. Nothing is left behind: `up` ends with
 //! its market when its standard input does or when it is told to.
 
+pub mod simulation;
+pub mod spec;
+pub mod virtual_chain;
+
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -90,12 +94,23 @@ pub struct Market {
 impl Market {
     /// Starts four validators and some lent machines. Validators that end are left down.
     pub fn up(machines: u32) -> Market {
+        Market::up_with(machines, None)
+    }
+
+    /// The same with the rules of a genesis document (TOML).
+    pub fn up_with(machines: u32, genesis: Option<&str>) -> Market {
         let home = tempfile::tempdir().expect("a temporary folder");
+        let rules = genesis.map(|text| {
+            let path = home.path().join("rules.toml");
+            std::fs::write(&path, text).expect("a file in a temporary folder");
+            ["--genesis".into(), path.into_os_string()]
+        });
         let log = std::fs::File::create(home.path().join("up.log")).expect("a log file");
         let up = Command::new(program("deepmarket"))
             .args(["--json", "--home"])
             .arg(home.path())
             .args(["up", "--no-restart", "--machines", &machines.to_string()])
+            .args(rules.into_iter().flatten())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

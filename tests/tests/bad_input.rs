@@ -88,6 +88,49 @@ fn wrong_jobs_data_and_amounts_are_refused_with_what_to_do_and_cost_nothing() {
 }
 
 #[test]
+fn offers_that_can_not_be_and_wrong_codes_are_refused_with_what_to_do() {
+    let _turn = my_turn();
+    let market = Market::up(0);
+    market.cli(&["account", "open", "--name", "bob", "--identity", "bob@pdx.example"]);
+    let measured = market.cli(&["lend", "verify"]);
+    let cores = measured["resources"]["cores"].as_u64().unwrap();
+
+    for verb in ["evaluate", "start"] {
+        let refused = |flags: &[&str]| market.refused(1, &[&["lend", verb], flags].concat());
+        // More than the machine has, and nothing.
+        says(&refused(&["--cores", "4096"]), &["4096 cores", &format!("the machine has {cores}"), "--cores"]);
+        says(&refused(&["--ram-mib", "9999GiB"]), &["MiB of memory", "--ram-mib"]);
+        says(&refused(&["--disk-mib", "99999999999"]), &["MiB of disk"]);
+        says(&refused(&["--gpus", "4096"]), &["4096 GPUs", "--gpus"]);
+        says(&refused(&["--cores", "0"]), &["at least one core"]);
+        // No time, no day, no end to come.
+        says(&refused(&["--hours", "25:00-08:00"]), &["25:00", "00:00 to 24:00"]);
+        says(&refused(&["--hours", "08:00-08:00"]), &["end where they begin"]);
+        says(&refused(&["--days", "mon-someday"]), &["someday", "mon-fri"]);
+        says(&refused(&["--until", "2020-01-01"]), &["2020-01-02 00:00", "market's clock", "--until"]);
+        says(&refused(&["--until", "2026-02-30"]), &["no day 2026-02-30"]);
+        // No number.
+        says(&refused(&["--min-price", "cheap"]), &["cheap", "12.5"]);
+        says(&refused(&["--min-price=-1"]), &["-1", "12.5"]);
+        says(&refused(&["--cores", "150%"]), &["150%", "1% to 100%"]);
+        says(&refused(&["--when-closed", "never"]), &["never", "after-lease"]);
+    }
+    says(&market.refused(1, &["lend", "verify", "--machine", "../x"]), &["'../x'", "letters"]);
+    says(&market.refused(1, &["lend", "change", "--machine", "nothing", "--cores", "1"]), &["'nothing'", "lend status"]);
+    says(&market.refused(1, &["lend", "stop"]), &["lend start"]);
+
+    // One-time codes: mistyped, never made; invitations that can't be.
+    let join = |code: &str| market.refused(1, &["lend", "join", code, "--machine", "far"]);
+    says(&join("K7QD-M2XP"), &["mistyped", "8 characters", "16"]);
+    says(&join("K7QD-M2XP-9A0B-CDEU"), &["mistyped", "'U'"]);
+    says(&join("K7QD-M2XP-9A0B-CDEF"), &["2043", "no open invitation", "lend invite"]);
+    says(&market.refused(1, &["lend", "invite", "--cores", "50%"]), &["50%", "isn't known yet", "lend change"]);
+    says(&market.refused(1, &["lend", "invite", "--expires", "8d"]), &["8d", "1m to 7d"]);
+    says(&market.refused(1, &["lend", "invite", "--until", "1999-12-31"]), &["market's clock"]);
+    assert_eq!(market.cli(&["lend", "status"]).as_array().unwrap().len(), 0, "nothing was lent");
+}
+
+#[test]
 fn a_gateway_that_is_down_is_named_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(program("deepmarket"));

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("worker", &["types", "job", "net", "api"]),
     ("gateway", &["types", "ledger", "store", "consensus", "genesis", "job", "net", "api"]),
     ("cli", &["types", "ledger", "genesis", "consensus", "gateway", "job", "dataset", "worker", "net", "api"]),
-    ("tests", &["types", "job", "api"]),
+    ("tests", &["types", "job", "ledger", "genesis", "api"]),
 ];
 
 /// The only crate of ours that may name an engine.

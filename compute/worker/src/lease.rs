@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    checkpoints::Checkpoints,
     commitments::Committer,
     data::{Source, shards_of},
     error::LeaseFailure,
@@ -64,7 +65,10 @@ pub(crate) async fn serve(context: Arc<Context>, assignment: Assignment, ended: 
         receipt_ms: context.receipt_ms,
     });
     tracing::info!(%job, %lease, rank, "serving a lease");
-    let work = Work { context: &context, assignment: &assignment, reporter: &reporter, receipts: &receipts };
+    // It outlives the work: a checkpoint that is on its way may still be named by the last receipt.
+    let checkpoints = Checkpoints::start(context.client.clone(), context.chain, context.key.clone(), job, &receipts);
+    let (reporter, receipts) = (&reporter, &receipts);
+    let work = Work { context: &context, assignment: &assignment, reporter, receipts, checkpoints: &checkpoints };
     // Dropping the work kills its trainer and closes its streams, which the other ranks notice at once.
     let result = tokio::select! {
         biased;
@@ -79,7 +83,7 @@ pub(crate) async fn serve(context: Arc<Context>, assignment: Assignment, ended: 
     };
     let outcome = match result {
         Ok((model, totals)) => {
-            report_done(&reporter, &totals);
+            report_done(reporter, &totals);
             LeaseOutcome::Finished(model)
         }
         Err(failure) => {
@@ -152,6 +156,7 @@ struct Work<'a> {
     assignment: &'a Assignment,
     reporter: &'a Reporter,
     receipts: &'a Receipts,
+    checkpoints: &'a Checkpoints,
 }
 
 impl Work<'_> {
@@ -183,6 +188,8 @@ impl Work<'_> {
             evaluates,
             reporter: self.reporter,
             receipts: self.receipts,
+            // All ranks hold the same model; one of them stores it.
+            checkpoints: (self.checkpoints, if rank == 0 { spec.recovery.checkpoint_rounds } else { 0 }),
             committer: Committer::new(self.context.chain, self.assignment.job, self.assignment.lease, rank, &self.context.key),
         };
         let totals = rounds.run(parameters, totals).await?;
@@ -190,7 +197,6 @@ impl Work<'_> {
         let model = trainer.export().await?;
         trainer.stop().await;
         let hash = Hash::of(&model);
-        // All ranks hold the same model; one of them stores it.
         if rank == 0 {
             self.upload(model).await?;
         }

@@ -6,11 +6,12 @@
 //!   heartbeats  ◀────────────── │
 //!   receipts    ◀── latest ──── │  rounds:  trainer ─ Update ▶ average ◀──────▶ the other ranks
 //!   progress    ◀── batches ─── │           trainer ◀ Apply ──    │
-//!   model blob  ◀── rank 0 ──── │           parameter hashes ◀────┴─▶ must be equal on all ranks
+//!   checkpoints ◀── rank 0 ──── │           parameter hashes ◀────┴─▶ must be equal on all ranks
+//!   model blob  ◀── rank 0 ──── │
 //!                               └─ pipes ─ `deepmarket-trainer`, a child process without network
 //! ```
 //!
-//! Training never waits for the chain: receipts and progress are handed to tasks that send them when somebody listens, and
+//! Training never waits for the chain: receipts, progress and checkpoints are handed to tasks that send them when somebody listens, and
 //! receipts are cumulative, so that only the latest matters. Gateways may die and the chain may stand still; the rounds go
 //! on. Only the final receipt is waited for, because it is what finishes the job.
 //!
@@ -18,6 +19,7 @@
 //! anything that a borrower sent except through the trainer.
 
 mod agent;
+mod checkpoints;
 mod commitments;
 mod data;
 mod error;

@@ -1,19 +1,21 @@
-//! `lend verify`: what this machine has, and how fast it trains.
+//! `lend verify`: what this machine has, which machine it is, and how fast it trains.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
 use deepmarket_job::protocol::{Reply, Request};
-use deepmarket_types::{MachineConfig, Resources, SecretKey};
+use deepmarket_types::{Hash, MachineConfig, Resources, SecretKey};
 
 use crate::{TrainerError, TrainerLimits, TrainerProcess, WorkerError};
 
 /// How long the timed benchmark may take.
 const MEASURE_WITHIN: Duration = Duration::from_secs(60);
+/// How long the GPUs' driver may take to name them: one that was just woken needs seconds, a broken one answers never.
+const GPUS_WITHIN: Duration = Duration::from_secs(15);
 /// One MiB in bytes.
 const MIB: u64 = 1024 * 1024;
 
-/// Measures this machine: cores, memory, free disk under `home`, CPU model, and the trainer's speed on one core over a
-/// benchmark with a random seed, so that the answer can't be prepared.
+/// Measures this machine: cores, memory, free disk under `home`, CPU and GPU models, its fingerprint, and the trainer's speed
+/// on one core over a benchmark with a random seed, so that the answer can't be prepared.
 pub async fn measure(trainer: &Path, name: &str, home: &Path) -> Result<MachineConfig, WorkerError> {
     fs::create_dir_all(home).map_err(WorkerError::home(home))?;
     let random = SecretKey::generate().seed();
@@ -24,14 +26,17 @@ pub async fn measure(trainer: &Path, name: &str, home: &Path) -> Result<MachineC
         _ => return Err(TrainerError::Confused { asked: "Measure", answer: "something else" }.into()),
     };
     process.stop().await;
+    let (cpu, ram_bytes, gpus) = (cpu_model(), ram_bytes().unwrap_or(0), gpu_models().await);
     Ok(MachineConfig {
         name: text(name),
         platform: text(&format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
-        cpu: text(&cpu_model().unwrap_or_else(|| format!("unknown {}", std::env::consts::ARCH))),
+        host: fingerprint(&identity(cpu.as_deref(), ram_bytes)),
+        cpu: text(&cpu.unwrap_or_else(|| format!("unknown {}", std::env::consts::ARCH))),
+        gpu: text(&distinct(&gpus)),
         resources: Resources {
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
-            gpus: 0,
-            ram_mib: ram_bytes().unwrap_or(0) / MIB,
+            gpus: gpus.len() as u32,
+            ram_mib: ram_bytes / MIB,
             disk_mib: free_disk_bytes(home).map_err(WorkerError::home(home))? / MIB,
         },
         speed,
@@ -70,6 +75,72 @@ fn ram_bytes() -> Option<u64> {
 fn memory_in(info: &str) -> Option<u64> {
     let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The GPUs' models, one for each, as NVIDIA's tool lists them; none where there is no such tool or it finds none.
+async fn gpu_models() -> Vec<String> {
+    let mut command = tokio::process::Command::new("nvidia-smi");
+    command.args(["--query-gpu=name", "--format=csv,noheader"]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(GPUS_WITHIN, command.output()).await {
+        Ok(Ok(output)) if output.status.success() => models_in(&String::from_utf8_lossy(&output.stdout)),
+        _ => Vec::new(),
+    }
+}
+
+/// One model for each line that isn't empty.
+fn models_in(list: &str) -> Vec<String> {
+    list.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// The different models, each once.
+fn distinct(models: &[String]) -> String {
+    let models: BTreeSet<&str> = models.iter().map(String::as_str).collect();
+    models.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// What tells this physical machine from others: where its name is from, and the name. The first that there is: the id that
+/// the operating system was installed with, the mainboard's, Apple's. Without any, what describes the machine best; two
+/// machines of one series are then the same to the market if they also have one host name.
+fn identity(cpu: Option<&str>, ram_bytes: u64) -> (&'static str, String) {
+    let file = |path| fs::read_to_string(path).ok().and_then(|text| machine_id(&text));
+    let named = [
+        ("machine-id", file("/etc/machine-id")),
+        ("product-uuid", file("/sys/class/dmi/id/product_uuid")),
+        ("platform-uuid", platform_uuid()),
+    ];
+    let found = named.into_iter().find_map(|(kind, id)| Some((kind, id?)));
+    found.unwrap_or_else(|| {
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        ("description", format!("{} {ram_bytes} {}", cpu.unwrap_or_default(), host.trim()))
+    })
+}
+
+/// An id in the text of a file that has nothing else; none where it was never set.
+fn machine_id(text: &str) -> Option<String> {
+    let id = text.trim().to_ascii_lowercase();
+    let digits = id.chars().filter(char::is_ascii_hexdigit);
+    let is_set = digits.clone().count() >= 16 && digits.clone().any(|c| c != '0') && digits.clone().any(|c| c != 'f');
+    is_set.then_some(id)
+}
+
+/// Apple's id of the machine.
+fn platform_uuid() -> Option<String> {
+    if !cfg!(target_os = "macos") {
+        return None;
+    }
+    let output = Command::new("ioreg").args(["-rd1", "-c", "IOPlatformExpertDevice"]).output().ok()?;
+    platform_uuid_in(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The id in what `ioreg` prints: `"IOPlatformUUID" = "…"`.
+fn platform_uuid_in(list: &str) -> Option<String> {
+    let line = list.lines().find_map(|line| line.trim().strip_prefix("\"IOPlatformUUID\""))?;
+    machine_id(line.split('"').nth(1)?)
+}
+
+/// The same on every market, and says nothing of the id itself: that stays on the machine.
+fn fingerprint((kind, id): &(&str, String)) -> Hash {
+    Hash::tagged("deepmarket/v1/host", &[kind.as_bytes(), id.as_bytes()])
 }
 
 /// A value of macOS and the BSDs.
@@ -111,6 +182,35 @@ mod tests {
     fn this_machine_has_memory_and_disk() {
         assert!(ram_bytes().unwrap() > 64 * MIB);
         assert!(free_disk_bytes(&std::env::temp_dir()).unwrap() > 0);
+    }
+
+    #[test]
+    fn gpus_are_counted_and_each_model_is_named_once() {
+        let listed = models_in("NVIDIA H100 80GB HBM3\nNVIDIA H100 80GB HBM3\n\n");
+        assert_eq!((listed.len(), distinct(&listed).as_str()), (2, "NVIDIA H100 80GB HBM3"));
+        let mixed = models_in("Tesla T4\nNVIDIA A100\nTesla T4\n");
+        assert_eq!((mixed.len(), distinct(&mixed).as_str()), (3, "NVIDIA A100, Tesla T4"));
+        assert_eq!((models_in("").len(), distinct(&[]).as_str()), (0, ""));
+    }
+
+    #[test]
+    fn a_machines_fingerprint_is_its_own_and_hides_its_id() {
+        let id = "3f1f2e0c9a7b4d6e8f00112233445566";
+        assert_eq!(machine_id(&format!("{id}\n")).as_deref(), Some(id));
+        assert_eq!(machine_id(" 4C4C4544-0051-3010-8053-B4C04F4E4D32 \n"), machine_id("4c4c4544-0051-3010-8053-b4c04f4e4d32"));
+        for unset in ["", "\n", "uninitialized\n", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]
+        {
+            assert_eq!(machine_id(unset), None, "{unset:?}");
+        }
+        let apple = "+-o Mac14,2\n    {\n      \"IOPlatformUUID\" = \"8A9A1B2C-0000-5D6E-9F00-0A1B2C3D4E5F\"\n    }\n";
+        assert_eq!(platform_uuid_in(apple).as_deref(), Some("8a9a1b2c-0000-5d6e-9f00-0a1b2c3d4e5f"));
+        assert_eq!(platform_uuid_in("nothing"), None);
+
+        let one = fingerprint(&("machine-id", id.into()));
+        assert!(!one.to_string().contains(id));
+        assert_ne!(one, fingerprint(&("product-uuid", id.into())), "the same text from another place is another machine");
+        assert_ne!(one, fingerprint(&("machine-id", id.replace('3', "4"))));
+        assert_eq!(identity(Some("cpu"), 1), identity(Some("cpu"), 1), "asked twice, the same machine answers the same");
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Book {
     rank: u32,
     sequence: u32,
     tally: Option<Tally>,
+    /// The last model that was stored on the way.
+    checkpoint: Option<Hash>,
     last: Option<LeaseOutcome>,
 }
 
@@ -76,12 +78,18 @@ impl Book {
             loss_micro: r.loss_micro,
         });
         let sequence = accepted.max(signed.map_or(0, |r| r.sequence));
-        Book { job, lease, rank, sequence, tally, last: None }
+        let checkpoint = signed.and_then(|r| r.checkpoint);
+        Book { job, lease, rank, sequence, tally, checkpoint, last: None }
     }
 
     /// Takes note of work done.
     pub fn record(&mut self, tally: Tally) {
         self.tally = Some(tally);
+    }
+
+    /// Takes note of a stored checkpoint: all receipts name it from now on.
+    pub fn keep(&mut self, checkpoint: Hash) {
+        self.checkpoint = Some(checkpoint);
     }
 
     /// The next receipt. `None` after the final one, and while there is no work to speak of yet.
@@ -93,8 +101,20 @@ impl Book {
         self.last = Some(outcome);
         self.sequence = self.sequence.checked_add(1)?;
         let Tally { rounds, samples, cpu_ms, parameters, commitments, loss_micro } = self.tally.unwrap_or_default();
-        let (job, lease, rank, sequence) = (self.job, self.lease, self.rank, self.sequence);
-        Some(Receipt { job, lease, rank, sequence, rounds, samples, cpu_ms, parameters, commitments, loss_micro, outcome })
+        Some(Receipt {
+            job: self.job,
+            lease: self.lease,
+            rank: self.rank,
+            sequence: self.sequence,
+            rounds,
+            samples,
+            cpu_ms,
+            parameters,
+            commitments,
+            loss_micro,
+            checkpoint: self.checkpoint,
+            outcome,
+        })
     }
 
     /// The last receipt again under a number that was certainly never used.
@@ -220,6 +240,12 @@ impl Receipts {
     /// Takes note of work done; the next receipt will say it.
     pub fn record(&self, tally: Tally) {
         self.shared.book().record(tally);
+    }
+
+    /// Where stored checkpoints are told: the next receipt will name the last one.
+    pub fn checkpoint_notes(&self) -> impl Fn(Hash) + Send + 'static {
+        let shared = self.shared.clone();
+        move |checkpoint| shared.book().keep(checkpoint)
     }
 
     /// Writes the final receipt and waits until the chain has it, has closed the lease, or the time is over (without a limit
@@ -375,6 +401,23 @@ mod tests {
         let failed = after.write(LeaseOutcome::Failed(deepmarket_types::FailureReason::TrainerCrashed)).unwrap();
         assert_eq!((failed.sequence, failed.rounds), (3, 50));
         assert_eq!(book(7, None).write(failed.outcome).unwrap().sequence, 8);
+    }
+
+    #[test]
+    fn a_stored_checkpoint_is_named_by_all_receipts_from_then_on_also_after_a_restart() {
+        let [one, two] = [b"one", b"two"].map(|model| Hash::of(model));
+        let mut before = book(0, None);
+        before.record(tally(1));
+        assert_eq!(before.write(LeaseOutcome::Running).unwrap().checkpoint, None);
+        before.keep(one);
+        before.record(tally(2));
+        assert_eq!(before.write(LeaseOutcome::Running).unwrap().checkpoint, Some(one));
+        before.keep(two);
+        assert_eq!(before.write(LeaseOutcome::Running).unwrap().checkpoint, Some(two));
+        assert_eq!(before.write_again().unwrap().checkpoint, Some(two));
+        let signed = before.write(LeaseOutcome::Running).unwrap();
+        let failed = LeaseOutcome::Failed(deepmarket_types::FailureReason::TrainerCrashed);
+        assert_eq!(book(1, Some(signed)).write(failed).unwrap().checkpoint, Some(two));
     }
 
     #[test]

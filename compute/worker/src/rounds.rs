@@ -1,4 +1,4 @@
-//! The rounds of one lease: compute, average, apply, compare; evaluate at the end of each epoch.
+//! The rounds of one lease: compute, average, apply, compare; evaluate at the end of each epoch, keep a model now and then.
 //!
 //! ```text
 //! trainer   Round r ──▶ Apply ─▶ Round r+1 ──▶ Apply ─▶ …
@@ -14,6 +14,7 @@ use deepmarket_net::{Group, NetError};
 use deepmarket_types::{FailureReason, Hash, decode, encode};
 
 use crate::{
+    checkpoints::{self, Checkpoints},
     commitments::{Committer, MountainRange},
     error::LeaseFailure,
     progress::Reporter,
@@ -49,6 +50,8 @@ pub(crate) struct Rounds<'a> {
     pub evaluates: bool,
     pub reporter: &'a Reporter,
     pub receipts: &'a Receipts,
+    /// Where models are stored on the way, and after how many rounds each; 0 for never.
+    pub checkpoints: (&'a Checkpoints, u32),
     pub committer: Committer,
 }
 
@@ -91,9 +94,14 @@ impl Rounds<'_> {
             let ended_epoch = self.schedule.epoch_ended_by(round);
             let evaluates = ended_epoch.is_some() && self.evaluates;
             let last = round + 1 == self.schedule.rounds;
+            let (checkpoints, every_rounds) = self.checkpoints;
+            let keeps = checkpoints::is_due(every_rounds, round + 1, self.schedule.rounds);
             let (trainer, mut computing) = (&mut *self.trainer, Duration::ZERO);
             let go_on = timed(&mut computing, async {
                 let sums = if evaluates { trainer.evaluate().await? } else { EvaluationSums::default() };
+                if keeps {
+                    checkpoints.offer(trainer.export().await?);
+                }
                 let update = if last { None } else { Some(trainer.round(round + 1).await?) };
                 Ok::<_, LeaseFailure>((sums, update))
             });

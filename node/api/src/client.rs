@@ -24,9 +24,9 @@ use transport::{Ask, Failures, Transport, is_unknown};
 
 use crate::{
     AccountView, Assignment, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest, EvaluationView, HistoryEntry,
-    InviteView, Statement, JobEvent, JobView, KEY_HEADER, LedgerView, MAX_BLOB_BYTES,
-    MachineView, Network, PricesView, Progress, ProgressBatch, Quote, QuoteRequest, SIGNATURE_HEADER, Status, TransactionStatus,
-    VoucherRequest, VoucherResponse, upload_content,
+    InviteView, JobEvent, JobView, KEY_HEADER, LedgerView, MAX_BLOB_BYTES, MachineView, Network, PricesView, Progress,
+    ProgressBatch, Quote, QuoteRequest, SIGNATURE_HEADER, Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
+    upload_content,
 };
 
 /// The most bytes of a genesis document.
@@ -111,6 +111,11 @@ impl Client {
         self.transport.known(&Ask::get(format!("/v1/accounts/{id}"))).await
     }
 
+    /// Accounts after one of them (or: from the first on) by id, at most 100.
+    pub async fn accounts(&self, after: Option<AccountId>, limit: usize) -> Result<Vec<AccountView>, ApiError> {
+        self.transport.json(&Ask::get("/v1/accounts").maybe("after", after).query("limit", limit)).await
+    }
+
     /// The account of a key.
     pub async fn account_by_key(&self, key: &PublicKey) -> Result<Option<AccountView>, ApiError> {
         self.transport.known(&Ask::get(format!("/v1/accounts/by-key/{key}"))).await
@@ -131,7 +136,7 @@ impl Client {
         self.transport.json(&Ask::get(path).maybe("before", before).query("limit", limit)).await
     }
 
-    /// Machines, of one owner or all.
+    /// Machines, of one owner or all, by id, at most 1000.
     pub async fn machines(&self, owner: Option<AccountId>) -> Result<Vec<MachineView>, ApiError> {
         self.transport.json(&Ask::get("/v1/machines").maybe("owner", owner)).await
     }

@@ -127,7 +127,7 @@ pub struct BlockTransaction {
     pub message: String,
 }
 
-/// An account: `GET /v1/accounts/{id}`.
+/// An account: `GET /v1/accounts`, `GET /v1/accounts/{id}`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AccountView {
     /// Its id.

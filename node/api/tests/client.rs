@@ -216,6 +216,7 @@ async fn acting_takes_the_next_number_when_another_transaction_was_faster() {
                     granted: Credits::ZERO,
                     earned: Credits::ZERO,
                     escrow: Credits::ZERO,
+                    reliability: 500,
                     jobs: vec![],
                     machines: vec![],
                 })

@@ -1,7 +1,13 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use deepmarket_types::{Credits, Hash, JobId, MachineId};
+use deepmarket_types::{Credits, JobId};
+
+mod lend;
+
+#[cfg(test)]
+pub use lend::WhenClosed;
+pub use lend::{Change, Evaluate, Invite, Join, Lend, OfferFlags, Ssh, Start};
 
 /// Lend idle machines, earn credits, and spend them to train models on other people's machines.
 #[derive(Parser)]
@@ -52,7 +58,7 @@ pub enum Verb {
     /// Submit training jobs and follow them.
     #[command(subcommand)]
     Job(Job),
-    /// Lend this machine.
+    /// Lend this machine, or bring in others.
     #[command(subcommand)]
     Lend(Lend),
     /// Show today's prices of the four slots.
@@ -113,20 +119,38 @@ pub enum Account {
         #[arg(long, value_name = "FILE")]
         voucher: Option<PathBuf>,
     },
-    /// Show an account's balance, jobs and machines.
+    /// Show an account's balance, what it may expect of the next 24 hours, its jobs and machines.
     #[command(after_help = "Example:\n  deepmarket account show\n  deepmarket account show dm1…")]
     Show {
         /// A name on this machine or an account id [default: the account that signs].
         who: Option<String>,
     },
-    /// Show where an account's credits came from and went.
-    #[command(after_help = "Example:\n  deepmarket account history")]
+    /// Show where an account's credits came from and went, entry by entry.
+    #[command(after_help = "Example:\n  deepmarket account history\n  deepmarket account history --csv history.csv")]
     History {
         /// A name on this machine or an account id [default: the account that signs].
         who: Option<String>,
-        /// How many entries at the most.
-        #[arg(long, default_value_t = 50)]
-        limit: usize,
+        /// How many entries at the most [default: 50; all with --csv].
+        #[arg(long)]
+        limit: Option<usize>,
+        /// Write the entries to this file, for a spreadsheet.
+        #[arg(long, value_name = "FILE")]
+        csv: Option<PathBuf>,
+    },
+    /// Show what the account's machines earned and its jobs cost, day by day.
+    #[command(after_help = "Example:\n  deepmarket account days --days 7")]
+    Days {
+        /// A name on this machine or an account id [default: the account that signs].
+        who: Option<String>,
+        /// How many days back, today included.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=366))]
+        days: u32,
+    },
+    /// Show why the balance is what it is: all entries, summed up by cause.
+    #[command(after_help = "Example:\n  deepmarket account statement")]
+    Statement {
+        /// A name on this machine or an account id [default: the account that signs].
+        who: Option<String>,
     },
     /// List the accounts whose keys are on this machine.
     #[command(after_help = "Example:\n  deepmarket account ls")]
@@ -181,7 +205,7 @@ pub enum Job {
         #[arg(long)]
         all: bool,
     },
-    /// Show a job: its state, workers, receipts and cost.
+    /// Show a job: its state and why, workers, receipts and cost.
     #[command(after_help = "Example:\n  deepmarket job show job-1")]
     Show {
         /// The job.
@@ -202,7 +226,7 @@ pub enum Job {
         /// The job.
         job: JobId,
     },
-    /// Fetch a finished job's model (safetensors) and spec.
+    /// Fetch a job's model (safetensors) and spec: a finished job's result, or the last checkpoint of one that was stopped.
     #[command(after_help = "Example:\n  deepmarket job result job-1 --out model/ --evaluate")]
     Result {
         /// The job.
@@ -217,72 +241,6 @@ pub enum Job {
 }
 
 #[derive(Subcommand)]
-pub enum Lend {
-    /// Measure this machine: cores, memory, disk, and training speed.
-    #[command(after_help = "Example:\n  deepmarket lend verify")]
-    Verify {
-        /// The machine's name.
-        #[arg(long, default_value = "this-machine")]
-        machine: String,
-    },
-    /// Register this machine, offer a part of it, and work for others until Ctrl-C.
-    #[command(after_help = "Example:\n  deepmarket lend start --cores 1 --ram-mib 1024 --min-price 0.1")]
-    Start {
-        /// The machine's name.
-        #[arg(long, default_value = "this-machine")]
-        machine: String,
-        /// Cores to lend.
-        #[arg(long, default_value_t = 1)]
-        cores: u32,
-        /// Memory to lend, in MiB.
-        #[arg(long, default_value_t = 1024)]
-        ram_mib: u64,
-        /// Disk to lend, in MiB.
-        #[arg(long, default_value_t = 1024)]
-        disk_mib: u64,
-        /// Lend only in slots whose core-hour costs at least this many credits.
-        #[arg(long, default_value = "0")]
-        min_price: Credits,
-        /// Address to listen on for other workers.
-        #[arg(long, value_name = "MULTIADDR", default_value = "/ip4/127.0.0.1/tcp/0")]
-        listen: String,
-    },
-    /// Serve leases of a machine that is already offered (what `lend start` does after offering).
-    #[command(hide = true)]
-    Run {
-        /// The machine's folder.
-        #[arg(long)]
-        dir: PathBuf,
-        /// Address to listen on for other workers.
-        #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
-        listen: String,
-        /// End when standard input ends: the parent died.
-        #[arg(long)]
-        with_parent: bool,
-    },
-    /// End a machine's offer.
-    #[command(after_help = "Example:\n  deepmarket lend stop --after-lease")]
-    Stop {
-        /// The machine's name.
-        #[arg(long, default_value = "this-machine")]
-        machine: String,
-        /// Let the running lease end first.
-        #[arg(long)]
-        after_lease: bool,
-    },
-    /// Show the account's machines: state, leases, earnings.
-    #[command(after_help = "Example:\n  deepmarket lend status")]
-    Status {
-        /// Of all accounts.
-        #[arg(long)]
-        all: bool,
-        /// Only this machine.
-        #[arg(long)]
-        machine: Option<MachineId>,
-    },
-}
-
-#[derive(Subcommand)]
 pub enum Chain {
     /// Show the chain's tip and the ledger's totals.
     #[command(after_help = "Example:\n  deepmarket chain status")]
@@ -293,11 +251,11 @@ pub enum Chain {
         /// Its height [default: the latest].
         height: Option<u64>,
     },
-    /// Show a transaction and what became of it.
-    #[command(after_help = "Example:\n  deepmarket chain tx blake3:…")]
+    /// Show a transaction, what became of it, and what it caused.
+    #[command(after_help = "Example:\n  deepmarket chain tx aadbf65844e5")]
     Tx {
-        /// Its id.
-        id: Hash,
+        /// Its id; the first digits are enough for the account's own.
+        id: String,
     },
 }
 

@@ -51,6 +51,12 @@ impl Failure {
         self
     }
 
+    /// The hint; empty where there is none.
+    #[cfg(test)]
+    pub fn what_to_do(&self) -> &str {
+        &self.hint
+    }
+
     /// Gives the failure the stable code of the error that caused it.
     pub fn code(mut self, code: u16) -> Self {
         self.code = code;

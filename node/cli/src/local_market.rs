@@ -130,21 +130,21 @@ impl LocalMarket {
         &mut self,
         owner: &SecretKey,
         machines: u32,
-        offer: lend::Offering,
+        offering: lend::Offering,
         output: Output,
     ) -> Outcome<Vec<lend::Lent>> {
         let mut lent = Vec::new();
         for index in 0..machines {
             let name = format!("machine-{index}");
             let dir = self.folder.join(&name);
-            let machine = lend::offer(&self.client, &dir, &name, owner, offer).await?;
+            let machine = lend::offer(&self.client, &dir, &name, owner, offering).await?;
             output.say(format!(
                 "{name}: {} cores, {} MiB, {} million multiply-adds/s; lent {} core, {} MiB as {}",
                 machine.config.resources.cores,
                 machine.config.resources.ram_mib,
                 machine.config.speed,
-                offer.cores,
-                offer.ram_mib,
+                machine.offer.resources.cores,
+                machine.offer.resources.ram_mib,
                 machine.id
             ));
             let mut arguments: Vec<String> = ["lend", "run", "--with-parent", "--dir"].into_iter().map(str::to_owned).collect();

@@ -1,18 +1,23 @@
 //! The binary `deepmarket`: everything a lender, a borrower or an operator does from a terminal.
 //!
 //! One file per verb under `verbs/`; [`args`] holds every flag; [`settings`] resolves them once (flags over environment over
-//! the file in the home folder). Verbs talk to a market through the REST client, except `validator run` and `lend start`,
-//! which are parts of a market themselves. Results go to standard output, progress and errors to standard error; exit
+//! the file in the home folder). Verbs talk to a market through the REST client; `validator run`, `lend start` and `lend join`
+//! are also parts of a market themselves. Results go to standard output, progress and errors to standard error; exit
 //! status 0 is success, 1 the user's error, 2 the environment's, 3 a bug.
 
 mod args;
+mod calendar;
 mod error;
+mod invite_code;
 mod keys;
 mod local_market;
 mod output;
 mod processes;
+mod remote;
 mod settings;
+mod share;
 mod verbs;
+mod when;
 
 use clap::Parser as _;
 

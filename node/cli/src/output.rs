@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     args::Args,
+    calendar::civil_from_days,
     error::{Failure, Outcome},
 };
 
@@ -114,6 +115,11 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// `87.5 %`, from thousandths.
+pub fn permille(permille: u32) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
+}
+
 /// `54.9 MiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -129,25 +135,12 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// `14:03:59 UTC`, or with the day where it isn't today's.
+/// `2026-11-25 14:03:59 UTC`.
 pub fn time(time: TimeMs) -> String {
     let seconds = time.0 / 1000;
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_from_days(days as i64);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", of_day / 3600, of_day / 60 % 60, of_day % 60)
-}
-
-/// Year, month and day of a count of days since 1970-01-01 in the proleptic Gregorian calendar.
-fn civil_from_days(days: i64) -> (i64, u32, u32) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u32;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 } as u32;
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -161,6 +154,7 @@ mod tests {
         assert_eq!(time(TimeMs(1_795_392_000_000)), "2026-11-23 00:00:00 UTC");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!((permille(875), permille(1000), permille(3)), ("87.5 %".into(), "100.0 %".into(), "0.3 %".into()));
         assert_eq!(duration(3_456), "3.4 s");
         assert_eq!(duration(200_000), "3 min 20 s");
     }

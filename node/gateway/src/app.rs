@@ -7,7 +7,7 @@ use deepmarket_types::ChainId;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{chain::Chain, progress::ProgressStore, quota::Quota, registrar::Registrar};
+use crate::{chain::Chain, metrics::Metrics, progress::ProgressStore, quota::Quota, registrar::Registrar};
 
 /// Streams that are served at once.
 const STREAMS: usize = 512;
@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub progress: ProgressStore,
     pub quota: Quota,
     pub registrar: Option<Registrar>,
+    pub metrics: Metrics,
     pub streams: Arc<Semaphore>,
     pub stop: CancellationToken,
 }

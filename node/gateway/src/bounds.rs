@@ -5,7 +5,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{Method, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -56,6 +56,15 @@ async fn bounded(State(bound): State<Bound>, State(app): State<App>, request: Re
     }
 }
 
+/// Counts what is answered, refusals and panics as well. A stream counts when it begins.
+async fn counted(State(app): State<App>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    app.metrics.count(&method, route.as_ref().map(MatchedPath::as_str), response.status());
+    response
+}
+
 /// All routes within their bounds.
 pub(crate) fn router(app: App) -> Router {
     let lane = |lane: Lane| {
@@ -79,6 +88,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(cors)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(TraceLayer::new_for_http())
+        .layer(middleware::from_fn_with_state(app.clone(), counted))
         .with_state(app)
 }
 

@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
-use deepmarket_api::{BlockEvent, BlockTransaction, BlockView, ErrorBody, HistoryEntry, TransactionStatus};
+use deepmarket_api::{
+    BlockEvent, BlockTransaction, BlockView, DayLine, ErrorBody, HistoryEntry, StatementCause, StatementLine, TransactionStatus,
+};
 use deepmarket_consensus::{Node, SubmitError};
 use deepmarket_ledger::{Ledger, Rejection};
-use deepmarket_store::{HistoryEvent, StoreError, StoredBlock};
+pub(crate) use deepmarket_store::DaySum;
+use deepmarket_store::{Cause, CauseSum, DayItem, HistoryEvent, StoreError, StoredBlock};
 use deepmarket_types::{AccountId, Hash, Height, JobId};
 use tokio::{
     sync::{broadcast, broadcast::error::RecvError, watch},
@@ -168,6 +171,21 @@ impl Chain {
     ) -> Result<Vec<HistoryEntry>, Refusal> {
         Ok(history(self.node.store().job_history(id, before, limit).map_err(broken)?))
     }
+
+    /// What an account's machines earned and its jobs cost on each day from a day on, oldest first.
+    pub(crate) fn days(&self, id: AccountId, from_day: u64) -> Result<Vec<(u64, DayLine, DaySum)>, Refusal> {
+        let line = |item| match item {
+            DayItem::Profit(machine) => DayLine::Profit(machine),
+            DayItem::Cost(job) => DayLine::Cost(job),
+        };
+        let days = self.node.store().days(id, from_day).map_err(broken)?;
+        Ok(days.into_iter().map(|(day, item, sum)| (day, line(item), sum)).collect())
+    }
+
+    /// What caused an account's balance. Of the same block as the ledger, while that is held.
+    pub(crate) fn statement(&self, id: AccountId) -> Result<Vec<StatementLine>, Refusal> {
+        Ok(self.node.store().statement(id).map_err(broken)?.into_iter().map(statement_line).collect())
+    }
 }
 
 fn read(ledger: &RwLock<Ledger>) -> RwLockReadGuard<'_, Ledger> {
@@ -183,8 +201,21 @@ fn waiting(id: Hash) -> TransactionStatus {
 }
 
 fn history(events: Vec<HistoryEvent>) -> Vec<HistoryEntry> {
-    let entry = |e: HistoryEvent| HistoryEntry { height: e.height, time: e.time, index: e.index, event: e.event };
+    let entry = |e: HistoryEvent| {
+        let HistoryEvent { height, time, index, transaction, event } = e;
+        HistoryEntry { height, time, index, transaction, event }
+    };
     events.into_iter().map(entry).collect()
+}
+
+fn statement_line((cause, sum): (Cause, CauseSum)) -> StatementLine {
+    let cause = match cause {
+        Cause::StartingCredits => StatementCause::StartingCredits,
+        Cause::Account(account) => StatementCause::Account(account),
+        Cause::Job(job) => StatementCause::Job(job),
+        Cause::Machine(machine) => StatementCause::Machine(machine),
+    };
+    StatementLine { cause, incoming: sum.incoming, outgoing: sum.outgoing, entries: sum.entries }
 }
 
 fn block_view(stored: StoredBlock) -> BlockView {

@@ -42,6 +42,10 @@ pub(crate) enum Refusal {
     UnknownJob(String),
     #[error("the blob {0} is not here")]
     UnknownBlob(String),
+    #[error("no open invitation has the code of the key {0}: it was used, is void, or was mistyped")]
+    UnknownInvite(String),
+    #[error("the explorer has no file {0}")]
+    UnknownFile(String),
 
     #[error("the request needs the header {0}")]
     MissingHeader(&'static str),
@@ -114,6 +118,10 @@ impl Refusal {
             }
             Refusal::UnknownJob(_) => (S::NOT_FOUND, 5014, "unknown_job", "check the id; `deepmarket job ls` lists jobs", false),
             Refusal::UnknownBlob(_) => (S::NOT_FOUND, 5015, "unknown_blob", "ask another gateway, or upload it", false),
+            Refusal::UnknownInvite(_) => {
+                (S::NOT_FOUND, 5016, "unknown_invite", "check what was typed, or ask the owner for a new code", false)
+            }
+            Refusal::UnknownFile(_) => (S::NOT_FOUND, 5017, "unknown_file", "the explorer begins at /", false),
 
             Refusal::MissingHeader(_) => {
                 (S::UNAUTHORIZED, 5020, "missing_header", "uploads are signed; see /v1/openapi.json", false)
@@ -183,6 +191,7 @@ fn form_name(error: &FormError) -> &'static str {
         FormError::BadPublicKey => "bad_public_key",
         FormError::BadSignature => "bad_signature",
         FormError::BadText { .. } => "bad_text",
+        FormError::BadAvailability(_) => "bad_availability",
     }
 }
 
@@ -192,6 +201,7 @@ fn form_hint(error: &FormError) -> &'static str {
         FormError::TooLong { .. } | FormError::BadText { .. } => "shorten it",
         FormError::UnknownVersion(_) => "",
         FormError::BadPublicKey => "a key has 64 hex digits",
+        FormError::BadAvailability(_) => "name at least one weekday, and hours like 18:00-08:00",
         FormError::BadSignature => "sign for this market's chain id with the key that is named",
     }
 }

@@ -4,7 +4,8 @@
 //!  PLUTO, CLI, workers ──HTTP──▶ bounds ──▶ routes ──┬─▶ Chain (the validator beside it): submit, ledger, blocks
 //!  (transactions are signed)                         ├─▶ Net: blobs
 //!                        ◀── JSON, event streams ────┼─▶ ProgressStore: what workers report, off the chain
-//!                                                    └─▶ Registrar, where there is one
+//!                                                    ├─▶ Registrar, where there is one
+//!  Prometheus, browsers ──────────────────────────────┴─▶ Metrics; the explorer, static files that read the routes
 //!  accepted transactions ──▶ forward ──▶ the other validators' gateways
 //! ```
 //!
@@ -21,6 +22,7 @@ mod error;
 mod extract;
 mod forward;
 mod listen;
+mod metrics;
 mod progress;
 mod quota;
 mod registrar;
@@ -129,6 +131,7 @@ impl Gateway {
             progress,
             quota: quota::Quota::new(stored),
             registrar: config.registrar,
+            metrics: metrics::Metrics::default(),
             streams: Shared::stream_permits(),
             stop: stop.clone(),
         });

@@ -1,171 +1,23 @@
 //! The gateway beside a real validator (the only one of its market), in this process, asked over HTTP.
 
-use std::{path::Path, time::Duration};
+mod market;
+
+use std::path::Path;
 
 use deepmarket_api::{
-    ApiError, Client, ErrorBody, JobEvent, KEY_HEADER, MAX_BLOB_BYTES, Progress, ProgressBatch, ProgressKind, QuoteRequest,
-    SIGNATURE_HEADER, VoucherRequest, progress_content, upload_content,
+    ApiError, DayLine, ErrorBody, EvaluationRequest, JobEvent, KEY_HEADER, MAX_BLOB_BYTES, Progress, ProgressBatch, ProgressKind,
+    QuoteRequest, SIGNATURE_HEADER, Statement, StatementCause, StatementLine, VoucherRequest, progress_content, upload_content,
 };
-use deepmarket_consensus::{Node, ValidatorConfig};
-use deepmarket_gateway::{Gateway, GatewayConfig, Registrar};
-use deepmarket_genesis::{Genesis, Validator};
+use deepmarket_genesis::Genesis;
 use deepmarket_job::JobSpec;
-use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{
-    AccountId, Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobState, MachineConfig, MachineId,
-    MachineState, Offer, Resources, SecretKey, TimeMs, Transaction, encode, machine_proof,
+    Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobReason, JobState, LeaseOutcome, MachineId,
+    MachineReason, MachineState, Offer, Posting, Resources, SecretKey, TimeMs, Transaction, Weekdays, encode, invite_key,
+    join_proof,
 };
 use futures::StreamExt as _;
+use market::{Market, RESOURCES, SOON, account_of, config, http, machine_of, offer, spec, validator_key};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-
-/// The longest that anything here may take.
-const SOON: Duration = Duration::from_secs(30);
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A market of one validator with its gateway.
-struct Market {
-    folder: tempfile::TempDir,
-    genesis: Genesis,
-    chain: ChainId,
-    node: Node,
-    net: Net,
-    stop: CancellationToken,
-    gateway: Option<Gateway>,
-    url: String,
-    client: Client,
-}
-
-fn validator_key() -> SecretKey {
-    SecretKey::from_seed([9; 32])
-}
-
-impl Market {
-    async fn start() -> Market {
-        Market::start_with(true, vec![]).await
-    }
-
-    async fn start_with(registrar: bool, others: Vec<String>) -> Market {
-        let folder = tempfile::tempdir().unwrap();
-        let local = include_str!("../../../genesis/networks/local.toml");
-        let (consensus, port) = (free_port(), free_port());
-        let validator = Validator {
-            name: "v0".into(),
-            key: validator_key().public(),
-            consensus: format!("/ip4/127.0.0.1/tcp/{consensus}"),
-            gateway: format!("http://127.0.0.1:{port}"),
-        };
-        let mut genesis = Genesis::from_toml(local).unwrap();
-        genesis.params.idle_block_ms = 500;
-        genesis.params.contact_timeout_ms = 600_000;
-        let registrars = vec![validator_key().public()];
-        let genesis = genesis.complete(TimeMs(1_700_000_000_000), vec![validator.clone()], registrars).unwrap();
-        let chain = genesis.chain_id();
-        let node = deepmarket_consensus::start(ValidatorConfig {
-            name: "v0".into(),
-            home: folder.path().join("chain"),
-            genesis: genesis.clone(),
-            key: validator_key(),
-            consensus_listen: validator.consensus,
-        })
-        .await
-        .unwrap();
-        let net = NetConfig { key: validator_key(), listen: vec![], blobs: folder.path().join("blobs"), chain };
-        let net = Net::start(net).await.unwrap();
-        let url = validator.gateway;
-        let client = Client::new(vec![url.clone()]).unwrap();
-        let stop = CancellationToken::new();
-        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client };
-        market.open_gateway(registrar, others).await;
-        market
-    }
-
-    async fn open_gateway(&mut self, registrar: bool, others: Vec<String>) {
-        self.stop = CancellationToken::new();
-        let config = GatewayConfig {
-            listen: self.url.strip_prefix("http://").unwrap().into(),
-            validator: "v0".into(),
-            genesis: self.genesis.to_toml(),
-            market: self.genesis.name.clone(),
-            chain: self.chain,
-            node: self.node.clone(),
-            net: self.net.clone(),
-            data: self.folder.path().join("gateway"),
-            registrar: registrar.then(|| Registrar::open(validator_key())),
-            own: self.url.clone(),
-            gateways: [vec![self.url.clone()], others].concat(),
-        };
-        self.gateway = Some(Gateway::start(config, self.stop.clone()).await.unwrap());
-    }
-
-    async fn close_gateway(&mut self) {
-        self.stop.cancel();
-        tokio::time::timeout(SOON, self.gateway.take().unwrap().ended()).await.unwrap().unwrap();
-    }
-
-    async fn end(mut self) {
-        self.close_gateway().await;
-        tokio::time::timeout(SOON, self.node.stop()).await.unwrap();
-    }
-
-    async fn open_account(&self, seed: u8) -> SecretKey {
-        let key = SecretKey::from_seed([seed; 32]);
-        let request = VoucherRequest { identity: format!("user{seed}@pdx.edu"), key: key.public() };
-        let voucher = self.client.voucher(&request).await.unwrap();
-        self.client.act(&key, Action::OpenAccount { voucher }).await.unwrap();
-        key
-    }
-
-    /// Registers a machine, offers it and sends its first heartbeat.
-    async fn lend(&self, owner: &SecretKey, seed: u8) -> SecretKey {
-        let key = SecretKey::from_seed([seed; 32]);
-        let resources = Resources { cores: 2, gpus: 0, ram_mib: 8192, disk_mib: 8192 };
-        let config = MachineConfig {
-            name: "m".into(),
-            platform: "linux x86_64".into(),
-            cpu: "cpu".into(),
-            resources,
-            speed: 1_000,
-            trainer: "0".into(),
-        };
-        let proof = machine_proof(&key, &self.chain, &owner.public(), &config);
-        let machine = MachineId::from_key(&key.public());
-        let offer = Offer { resources, availability: Availability::Always, min_core_hour: Credits::ZERO };
-        self.client.act(owner, Action::RegisterMachine { machine_key: key.public(), config, proof }).await.unwrap();
-        self.client.act(owner, Action::Lend { machine, offer }).await.unwrap();
-        let addresses = Some(vec!["/ip4/127.0.0.1/tcp/4001".to_owned()]);
-        self.client.act(&key, Action::Heartbeat { addresses }).await.unwrap();
-        key
-    }
-
-    /// Asks with any method and body; gives the status and the error body.
-    async fn refused(&self, method: &str, path: &str, body: Vec<u8>) -> (u16, ErrorBody) {
-        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let response = http().request(method, format!("{}{path}", self.url)).body(body).send().await.unwrap();
-        let status = response.status().as_u16();
-        let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {status} {e}: {text}")))
-    }
-}
-
-fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(SOON).build().unwrap()
-}
-
-fn account_of(key: &SecretKey) -> AccountId {
-    AccountId::from_key(&key.public())
-}
-
-fn spec() -> JobSpec {
-    let text = include_str!("../../../examples/mlp.toml");
-    let mut spec = JobSpec::from_toml(text, &|_| Some(Hash::of(b"manifest"))).unwrap();
-    (spec.workers.min, spec.workers.max) = (1, 1);
-    spec.budget.slots = vec![];
-    spec
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_is_opened_with_a_voucher_and_everything_about_it_can_be_read_back() {
@@ -228,6 +80,9 @@ async fn every_refusal_is_an_error_body_with_a_stable_code() {
     let batch = json!({ "machine": machine, "entries": "[]", "signature": "00".repeat(64) }).to_string().into_bytes();
     let quote = json!({ "spec": "00", "train_samples": 1, "validate_samples": 1 }).to_string().into_bytes();
     let voucher = json!({ "identity": "a", "key": key.public() }).to_string().into_bytes();
+    let never = Availability { weekdays: Weekdays(0), ..Availability::default() };
+    let no_weekday = json!({ "offer": Offer { availability: never, ..offer() } }).to_string().into_bytes();
+    let unprintable = json!({ "offer": offer(), "config": config("a\u{7}b") }).to_string().into_bytes();
 
     let cases: Vec<(&str, String, Vec<u8>, u16, u16, &str)> = vec![
         ("POST", "/v1/transactions".into(), transfer(&Hash::of(b"other")), 400, 1005, "bad_signature"),
@@ -244,6 +99,13 @@ async fn every_refusal_is_an_error_body_with_a_stable_code() {
         ("GET", format!("/v1/accounts/by-key/{}", key.public()), vec![], 404, 5012, "unknown_account"),
         ("GET", format!("/v1/accounts/{account}/history"), vec![], 404, 5012, "unknown_account"),
         ("GET", format!("/v1/accounts/{account}/history?before=3"), vec![], 400, 5001, "bad_request"),
+        ("GET", format!("/v1/accounts/{account}/estimate"), vec![], 404, 5012, "unknown_account"),
+        ("GET", format!("/v1/accounts/{account}/days"), vec![], 404, 5012, "unknown_account"),
+        ("GET", format!("/v1/accounts/{account}/days?days=all"), vec![], 400, 5001, "bad_request"),
+        ("GET", format!("/v1/accounts/{account}/statement"), vec![], 404, 5012, "unknown_account"),
+        ("GET", "/v1/accounts?after=dm1".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", format!("/v1/invites/{}", key.public()), vec![], 404, 5016, "unknown_invite"),
+        ("GET", "/v1/invites/K7QD-M2XP".into(), vec![], 400, 5001, "bad_request"),
         ("GET", format!("/v1/machines/{machine}"), vec![], 404, 5013, "unknown_machine"),
         ("GET", format!("/v1/machines/{machine}/leases"), vec![], 404, 5013, "unknown_machine"),
         ("GET", "/v1/jobs/job-7".into(), vec![], 404, 5014, "unknown_job"),
@@ -256,9 +118,14 @@ async fn every_refusal_is_an_error_body_with_a_stable_code() {
         ("PUT", format!("/v1/blobs/{hash}"), vec![1], 401, 5020, "missing_header"),
         ("POST", "/v1/quotes".into(), quote, 422, 3009, "bad_spec"),
         ("POST", "/v1/quotes".into(), b"{".to_vec(), 400, 5001, "bad_request"),
+        ("POST", "/v1/evaluations".into(), b"{}".to_vec(), 400, 5001, "bad_request"),
+        ("POST", "/v1/evaluations".into(), no_weekday, 400, 1007, "bad_availability"),
+        ("POST", "/v1/evaluations".into(), unprintable, 400, 1006, "bad_text"),
+        ("POST", "/v1/evaluations".into(), vec![b' '; 20_000], 413, 5004, "too_large"),
         ("POST", "/v1/vouchers".into(), voucher, 501, 5030, "no_registrar"),
         ("GET", "/v2/status".into(), vec![], 404, 5002, "unknown_route"),
-        ("GET", "/".into(), vec![], 404, 5002, "unknown_route"),
+        ("GET", "/explorer/main.css".into(), vec![], 404, 5017, "unknown_file"),
+        ("POST", "/explorer".into(), vec![], 405, 5003, "bad_method"),
         ("DELETE", "/v1/status".into(), vec![], 405, 5003, "bad_method"),
     ];
     for (method, path, body, status, code, name) in cases {
@@ -403,6 +270,131 @@ async fn a_job_is_quoted_submitted_watched_and_cancelled() {
 
 fn report_after(market: &Market, worker: &SecretKey, job: JobId, sequence: u64) -> ProgressBatch {
     batch(worker, &market.chain, job, &[log(0, sequence)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_earned_and_a_job_cost_adds_up_to_both_balances() {
+    let market = Market::start().await;
+    let (lender, borrower) = (market.open_account(1).await, market.open_account(2).await);
+    let machine = market.lend(&lender, 3).await;
+    let client = &market.client;
+    let (lends, borrows) = (account_of(&lender), account_of(&borrower));
+    client.act(&borrower, Action::Borrow { spec: spec().to_bytes() }).await.unwrap();
+    let expected = client.estimate(lends).await.unwrap();
+    assert!(expected.profit > Credits::ZERO && expected.cost.is_zero(), "{expected:?}");
+    assert!(client.estimate(borrows).await.unwrap().cost > Credits::ZERO);
+    market.report(&machine, 1, LeaseOutcome::Running).await;
+    market.report(&machine, 2, LeaseOutcome::Finished(Hash::of(b"model"))).await;
+    let job = client.job(JobId(1)).await.unwrap().unwrap();
+    assert_eq!((job.why, job.state), (JobReason::Finished, JobState::Finished(Hash::of(b"model"))));
+    assert!(job.paid > Credits::ZERO);
+
+    let paid_ms = job.leases[0].paid_ms;
+    let [profit] = &client.days(lends, 30).await.unwrap()[..] else { panic!("one machine, one day") };
+    assert_eq!((profit.line, profit.name.as_str()), (DayLine::Profit(machine_of(&machine)), "machine 3"));
+    assert_eq!((profit.credits, profit.receipts, profit.paid_ms), (job.paid, 2, paid_ms));
+    let [cost] = &client.days(borrows, 1).await.unwrap()[..] else { panic!("one job, one day") };
+    assert_eq!((cost.line, cost.credits, cost.name.as_str()), (DayLine::Cost(JobId(1)), job.paid, "mnist-mlp"));
+    assert!(client.days(lends, 0).await.unwrap().is_empty());
+
+    let start = (StatementCause::StartingCredits, Credits::from_credits(50), Credits::ZERO, 1);
+    let lines = |statement: Statement| {
+        assert!(statement.balanced);
+        let line = |line: StatementLine| (line.cause, line.incoming, line.outgoing, line.entries);
+        statement.lines.into_iter().map(line).collect::<Vec<_>>()
+    };
+    let statement = client.statement(lends).await.unwrap();
+    assert_eq!((statement.granted, statement.earned), (Credits::from_credits(50), job.paid));
+    assert_eq!(lines(statement), [start, (StatementCause::Machine(machine_of(&machine)), job.paid, Credits::ZERO, 2)]);
+    let back = job.budget.checked_sub(job.paid).unwrap();
+    assert_eq!(lines(client.statement(borrows).await.unwrap()), [start, (StatementCause::Job(JobId(1)), back, job.budget, 2)]);
+
+    // Every entry names the transaction that caused it.
+    let history = client.account_history(lends, None, 100).await.unwrap();
+    let payout = history.iter().find(|entry| matches!(entry.event, Event::Posted { cause: Posting::Payout { .. }, .. })).unwrap();
+    let caused_by = client.transaction(payout.transaction.unwrap()).await.unwrap().unwrap();
+    assert_eq!(caused_by.height, Some(payout.height));
+    assert!(matches!(caused_by.transaction.unwrap().body.action, Action::Receipt(_)));
+
+    let listed = client.accounts(None, 1).await.unwrap();
+    let after = client.accounts(Some(listed[0].id), 100).await.unwrap();
+    let ids: Vec<_> = listed.iter().chain(&after).map(|account| account.id).collect();
+    assert!(ids.is_sorted() && ids.len() == 2 && ids.contains(&lends) && ids.contains(&borrows));
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_is_evaluated_and_a_machine_joins_by_invitation() {
+    let market = Market::start().await;
+    let owner = market.open_account(1).await;
+    let client = &market.client;
+    let asked = async |offer: Offer| client.evaluate(&EvaluationRequest { offer, config: Some(config("m")) }).await.unwrap();
+    let fine = asked(offer()).await;
+    assert_eq!((fine.refused, fine.slots.len()), (None, 4));
+    let refused = asked(Offer { resources: Resources { cores: 9, ..RESOURCES }, ..offer() }).await.refused.unwrap();
+    assert!(refused.contains("more than the machine has") && refused.contains("offer at most"), "{refused}");
+
+    let code = invite_key(&market.chain, "K7QD-M2XP-AAAA-BBBB");
+    assert_eq!(client.invite(&code.public()).await.unwrap(), None);
+    let expires = client.status().await.unwrap().time.plus(3_600_000);
+    client.act(&owner, Action::Invite { code: code.public(), offer: Some(offer()), expires }).await.unwrap();
+    let invited = client.invite(&code.public()).await.unwrap().unwrap();
+    assert_eq!((invited.owner, invited.offer, invited.expires), (account_of(&owner), Some(offer()), expires));
+
+    let machine = SecretKey::from_seed([3; 32]);
+    let proof = join_proof(&code, &market.chain, &machine.public(), &config("remote"));
+    client.act(&machine, Action::Join { code: code.public(), config: config("remote"), proof }).await.unwrap();
+    assert_eq!(client.invite(&code.public()).await.unwrap(), None);
+    let joined = client.machine(machine_of(&machine)).await.unwrap().unwrap();
+    assert_eq!((joined.owner, joined.offer, joined.why), (account_of(&owner), Some(offer()), MachineReason::NotHeardYet));
+    assert!(joined.reason.contains("not heard of yet"), "{}", joined.reason);
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_reads_the_chain_and_what_the_gateway_answered() {
+    let market = Market::start().await;
+    market.open_account(1).await;
+    market.refused("GET", "/v1/jobs/job-7", vec![]).await;
+    market.refused("GET", "/no/such/route", vec![]).await;
+    let response = http().get(format!("{}/metrics", market.url)).send().await.unwrap();
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
+    let text = response.text().await.unwrap();
+    for line in [
+        "deepmarket_accounts 1",
+        "deepmarket_validators 1",
+        "deepmarket_jobs{state=\"running\"} 0",
+        "deepmarket_minted_microcredits 50000000",
+        "deepmarket_gateway_requests_total{method=\"get\",route=\"/v1/jobs/{id}\",status=\"4xx\"} 1",
+        "deepmarket_gateway_requests_total{method=\"get\",route=\"none\",status=\"4xx\"} 1",
+        "deepmarket_gateway_requests_total{method=\"post\",route=\"/v1/vouchers\",status=\"2xx\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_explorers_files_are_served_with_a_policy_that_runs_no_other_script() {
+    let market = Market::start().await;
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/explorer", "text/html; charset=utf-8"),
+        ("/explorer/main.js", "text/javascript; charset=utf-8"),
+        ("/explorer/style.css", "text/css; charset=utf-8"),
+        ("/explorer/icon.svg", "image/svg+xml"),
+    ] {
+        let response = http().get(format!("{}{path}", market.url)).send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &content_type.parse().unwrap()),
+            "{path}"
+        );
+        let policy = response.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+    market.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,8 @@ use std::{
 use deepmarket_api::Client;
 use deepmarket_tests::{Market, wait_for};
 use deepmarket_types::{
-    Action, Availability, ChainId, Credits, Height, MachineConfig, MachineId, Offer, Resources, SecretKey, Transaction,
-    machine_proof,
+    Action, Availability, ChainId, ChangeMode, Hash, Height, MachineConfig, MachineId, Offer, Resources, SecretKey, Transaction,
+    UnitPrices, machine_proof,
 };
 use serde_json::{Value, json};
 
@@ -117,6 +117,8 @@ async fn register(client: &Client, chain: &ChainId, owner: &SecretKey) -> Secret
         name: "bench".into(),
         platform: "none".into(),
         cpu: "none".into(),
+        gpu: String::new(),
+        host: Hash::of(&key.public().0),
         resources,
         speed: 1,
         trainer: "none".into(),
@@ -124,8 +126,10 @@ async fn register(client: &Client, chain: &ChainId, owner: &SecretKey) -> Secret
     let proof = machine_proof(&key, chain, &owner.public(), &config);
     let register = Action::RegisterMachine { machine_key: key.public(), config, proof };
     client.act(owner, register).await.expect("a machine is registered");
-    let offer = Offer { resources, availability: Availability::Always, min_core_hour: Credits::ZERO };
-    client.act(owner, Action::Lend { machine: MachineId::from_key(&key.public()), offer }).await.expect("it is offered");
+    let (availability, minimum, at_close) = (Availability::default(), UnitPrices::default(), ChangeMode::AfterLease);
+    let offer = Offer { resources, availability, minimum, at_close };
+    let lend = Action::Lend { machine: MachineId::from_key(&key.public()), offer, mode: ChangeMode::AfterLease };
+    client.act(owner, lend).await.expect("it is offered");
     key
 }
 

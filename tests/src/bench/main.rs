@@ -1,53 +1,70 @@
-//! `make bench`: what one trainer, the workers of a job, and the ledger do on this machine.
+//! `make bench`: what one trainer, the workers of a job, the ledger and its matching do on this machine.
 //!
 //! Everything is measured in one run, so that ratios hold whatever else the machine does. Prints a table and writes the
-//! same as JSON (`bench.json`, or the file named by `--out`). `--quick` takes smaller samples.
+//! same as JSON (`bench.json`, or the file named by `--out`). `--quick` takes smaller samples, `--only NAME` one part.
 
 mod ledger;
 mod limits;
+mod matching;
 mod training;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+/// What is measured, in this order: limits first, so that the rest can be read against them.
+const PARTS: &[(&str, fn(bool) -> Value)] = &[
+    ("limits", limits::measure),
+    ("matching", matching::measure),
+    ("ledger", ledger::measure),
+    ("trainer", training::trainer),
+    ("pytorch", training::pytorch),
+    ("job_sync", training::job_sync),
+    ("job_local", training::job_local),
+];
+
 /// What was asked for on the command line.
 struct Options {
     out: PathBuf,
     quick: bool,
+    only: Option<String>,
 }
 
 fn main() {
-    let mut options = Options { out: PathBuf::from("bench.json"), quick: false };
+    let mut options = Options { out: PathBuf::from("bench.json"), quick: false, only: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => options.quick = true,
             "--out" => options.out = arguments.next().map(PathBuf::from).unwrap_or(options.out),
-            other => {
-                eprintln!("unknown argument {other}; usage: bench [--quick] [--out FILE]");
-                std::process::exit(1);
-            }
+            "--only" => options.only = arguments.next(),
+            other => refuse(&format!("unknown argument {other}")),
         }
     }
+    if let Some(only) = &options.only
+        && !PARTS.iter().any(|(name, _)| name == only)
+    {
+        refuse(&format!("there is no part {only}"));
+    }
     let mut report = serde_json::Map::new();
-    for (name, measure) in [
-        ("limits", limits::measure as fn(bool) -> Value),
-        ("ledger", ledger::measure),
-        ("trainer", training::trainer),
-        ("pytorch", training::pytorch),
-        ("job_sync", training::job_sync),
-        ("job_local", training::job_local),
-    ] {
+    for (name, measure) in PARTS.iter().filter(|(name, _)| options.only.as_ref().is_none_or(|only| name == only)) {
         eprintln!("measuring: {name}");
-        report.insert(name.to_owned(), measure(options.quick));
+        report.insert((*name).to_owned(), measure(options.quick));
     }
     let mut report = Value::Object(report);
-    report["trainer_to_pytorch"] = training::ratios(&report);
+    if options.only.is_none() {
+        report["trainer_to_pytorch"] = training::ratios(&report);
+    }
     print_table("", &report);
     let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
     std::fs::write(&options.out, text).unwrap_or_else(|e| panic!("{}: {e}", options.out.display()));
     eprintln!("written: {}", options.out.display());
+}
+
+fn refuse(what: &str) -> ! {
+    let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+    eprintln!("{what}; usage: bench [--quick] [--out FILE] [--only PART], where PART is one of {}", names.join(", "));
+    std::process::exit(1);
 }
 
 /// Prints every number with its path.

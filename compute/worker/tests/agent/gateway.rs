@@ -14,14 +14,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use deepmarket_api::{
-    Assignment, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress, ProgressBatch, ProgressKind, RankView,
-    Status, TransactionStatus, progress_content,
+    Assignment, CheckpointView, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress, ProgressBatch, ProgressKind,
+    RankView, Status, TransactionStatus, progress_content,
 };
 use deepmarket_job::{DatasetManifest, Features, JobSpec, Shard, Split, Targets};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{
-    AccountId, Action, ChainId, Credits, Domain, Hash, Height, JobId, JobState, LeaseId, LeaseOutcome, LeaseState, MachineConfig,
-    MachineId, MachineState, Receipt, Resources, SecretKey, TimeMs, Transaction,
+    AccountId, Action, ChainId, Credits, Domain, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseOutcome, LeaseState,
+    MachineConfig, MachineId, MachineReason, MachineState, Receipt, Resources, SecretKey, TimeMs, Transaction,
 };
 use serde::Serialize;
 
@@ -52,6 +52,11 @@ pub struct Fake {
     reported: BTreeSet<(u32, u64)>,
     pub blobs: BTreeMap<Hash, Bytes>,
     manifest: Hash,
+    /// The last checkpoint that receipts named.
+    checkpoint: Option<CheckpointView>,
+    /// Has no room for blobs, and how many it refused.
+    pub full: bool,
+    pub refused: usize,
     /// Answers nothing.
     pub down: bool,
     /// Knows nothing of the job, as if it were catching up.
@@ -78,6 +83,9 @@ impl Gateway {
             reported: BTreeSet::new(),
             blobs: BTreeMap::new(),
             manifest,
+            checkpoint: None,
+            full: false,
+            refused: 0,
             down: false,
             lags: false,
         };
@@ -126,6 +134,8 @@ impl Gateway {
             epochs = 3
             seed = 1
             mode = "sync"
+            [recovery]
+            checkpoint_rounds = 4
             "#,
             state.manifest
         );
@@ -203,6 +213,13 @@ impl Fake {
         self.progress.iter().filter(|entry| wanted(&entry.kind)).count()
     }
 
+    /// The different checkpoints that receipts named, in order.
+    pub fn checkpoints(&self) -> Vec<Hash> {
+        let mut named: Vec<Hash> = self.receipts.iter().filter_map(|receipt| receipt.checkpoint).collect();
+        named.dedup();
+        named
+    }
+
     pub fn closed(&self) -> bool {
         !self.leases.is_empty() && self.leases.iter().all(|lease| lease.state != LeaseState::Active)
     }
@@ -253,6 +270,9 @@ impl Fake {
         }
         assert!(receipt.rounds >= lease.rounds && receipt.samples >= lease.samples && receipt.cpu_ms >= lease.cpu_ms);
         (lease.sequence, lease.rounds, lease.samples) = (receipt.sequence, receipt.rounds, receipt.samples);
+        if let Some(model) = receipt.checkpoint {
+            self.checkpoint = Some(CheckpointView { model, rounds: receipt.rounds });
+        }
         self.receipts.push(receipt);
         match receipt.outcome {
             LeaseOutcome::Running => {}
@@ -272,6 +292,8 @@ impl Fake {
             name: "job".into(),
             state: JobState::Running,
             status: String::new(),
+            why: JobReason::Preparing,
+            reason: String::new(),
             spec: String::new(),
             submitted: TimeMs(0),
             started: None,
@@ -281,6 +303,7 @@ impl Fake {
             paid: Credits::ZERO,
             leases: self.leases.clone(),
             result: None,
+            checkpoint: self.checkpoint.clone(),
         }
     }
 
@@ -296,13 +319,22 @@ impl Fake {
                 name: text(),
                 platform: text(),
                 cpu: text(),
+                gpu: text(),
+                host: Hash::default(),
                 resources: Resources::default(),
                 speed: 1,
                 trainer: text(),
             },
             offer: None,
+            pending: None,
             state: MachineState::Idle,
+            why: MachineReason::Ready,
             reason: text(),
+            used: Resources::default(),
+            reliability: 1_000,
+            observed_speed: 0,
+            leases_finished: 0,
+            leases_lost: 0,
             leases: vec![],
             earned: Credits::ZERO,
         }
@@ -357,6 +389,10 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
         (Method::PUT, ["blobs", hash]) => {
             let hash: Hash = hash.parse().unwrap();
             assert_eq!(Hash::of(&body), hash);
+            if fake.full {
+                fake.refused += 1;
+                return refuse(StatusCode::INSUFFICIENT_STORAGE, "storage_full", true);
+            }
             fake.blobs.insert(hash, body);
             StatusCode::NO_CONTENT.into_response()
         }

@@ -42,6 +42,7 @@ fn main() {
         ("a_job_that_was_cancelled_ends_its_trainers_promptly", || Box::pin(cancelled())),
         ("an_owner_who_comes_back_gets_the_machine_and_the_chain_is_told", || Box::pin(owner_returns())),
         ("an_agent_that_was_restarted_gives_its_lease_back", || Box::pin(restarted())),
+        ("a_job_that_is_stopped_leaves_its_last_checkpoint", || Box::pin(keeps_a_checkpoint())),
         ("data_that_nobody_has_fails_the_lease_with_that_reason", || Box::pin(no_data())),
     ];
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
@@ -238,6 +239,7 @@ async fn restarted() {
     let mut market = Market::start().await;
     market.gateway.submit_job("slow");
     market.until("training began", |m| m.gateway.state().receipts_of_each_rank(2)).await;
+    market.until("a checkpoint", |m| m.gateway.state().checkpoints().last().is_some()).await;
     // Killed without a word: its tasks are dropped where they are.
     let agent = market.agents.remove(0);
     agent.task.abort();
@@ -247,7 +249,33 @@ async fn restarted() {
     let last = *market.gateway.state().receipts.last().unwrap();
     assert_eq!((last.rank, last.outcome), (0, LeaseOutcome::Failed(FailureReason::TrainerCrashed)));
     assert!(last.sequence > lost, "no number is used twice");
+    assert!(last.checkpoint.is_some(), "what was stored stays named");
     market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    market.end().await;
+}
+
+/// The gateways have no room for the first checkpoints; then they do, and the job is stopped as one whose budget is used up.
+async fn keeps_a_checkpoint() {
+    let market = Market::start().await;
+    market.gateway.state().full = true;
+    market.gateway.submit_job("steady");
+    market.until("a checkpoint was refused", |m| m.gateway.state().refused > 0).await;
+    {
+        let mut state = market.gateway.state();
+        assert!(state.checkpoints().is_empty() && !state.closed(), "{:?}", state.receipts);
+        state.full = false;
+    }
+    market.until("a second checkpoint is told", |m| m.gateway.state().checkpoints().len() > 1).await;
+    market.gateway.state().close();
+    market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    {
+        let state = market.gateway.state();
+        assert!(state.checkpoints().iter().all(|model| state.blobs.contains_key(model)), "what receipts name is stored");
+        let named = |rank| state.receipts.iter().filter(move |r| r.rank == rank).map(|r| r.checkpoint);
+        let first = named(0).position(|checkpoint| checkpoint.is_some()).unwrap();
+        assert!(named(0).skip(first).all(|checkpoint| checkpoint.is_some()), "all receipts from then on name one");
+        assert!((1..3).flat_map(named).all(|checkpoint| checkpoint.is_none()), "rank 0 stores it for all");
+    }
     market.end().await;
 }
 

@@ -94,7 +94,7 @@ impl Client {
     /// Signs an action with a caller's key and submits it: fetches chain and nonce, waits until it is in a block, and tries
     /// again where another transaction of the same key took the nonce meanwhile.
     ///
-    /// The key may be an account's, or a machine's for `Heartbeat` and `Receipt`.
+    /// The key may be an account's, or a machine's for `Heartbeat`, `Receipt` and `Join`.
     pub async fn act(&self, key: &SecretKey, action: Action) -> Result<TransactionStatus, ApiError> {
         let mut tries = 0;
         loop {
@@ -112,7 +112,7 @@ impl Client {
         let Status { chain, height, .. } = self.status().await?;
         let none = || ApiError::NoAccount(key.public().to_string());
         let nonce = match &action {
-            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) => 0,
+            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => 0,
             Action::Heartbeat { .. } => self.machine(MachineId::from_key(&key.public())).await?.ok_or_else(none)?.nonce,
             _ => self.account_by_key(&key.public()).await?.ok_or_else(none)?.nonce,
         };

@@ -2,9 +2,9 @@
 
 use std::{path::Path, time::Instant};
 
-use deepmarket_api::{AccountView, HistoryEntry, JobView, LedgerView, ProgressKind};
-use deepmarket_types::{AccountId, Event, Hash, SecretKey};
-use serde::Serialize;
+use deepmarket_api::{AccountView, HistoryEntry, JobView, ProgressKind};
+use deepmarket_job::JobSpec;
+use deepmarket_types::{AccountId, Event, Hash, JobId, SecretKey};
 
 use crate::{
     args::Demo,
@@ -17,43 +17,13 @@ use crate::{
     verbs::{account, data, follow, job, lend, result},
 };
 
-/// What the demo prints with `--json`.
-#[derive(Serialize)]
-struct Report {
-    /// Correct share of the validation split, computed again on this machine from the fetched model.
-    accuracy: Option<f64>,
-    /// What the workers reported for the last epoch.
-    reported_accuracy: Option<f64>,
-    /// From submitting to the end of the job, in seconds.
-    wall_s: f64,
-    /// From an empty folder to the report, in seconds.
-    total_s: f64,
-    /// Quoted training time in seconds.
-    quoted_s: Option<f64>,
-    /// Sent between the workers.
-    bytes_exchanged: u64,
-    /// Balances in microcredits.
-    accounts: Vec<AccountLine>,
-    /// Every receipt that the chain accepted.
-    receipts: Vec<Event>,
-    /// Is what was minted the sum of all purses and escrows?
-    conserved: bool,
-    /// The ledger's totals.
-    ledger: LedgerView,
-    /// Time and memory of each worker.
-    workers: Vec<ProgressKind>,
-    /// Accuracy after each epoch.
-    curve: Vec<f64>,
-    job: JobView,
-}
+mod report;
 
-#[derive(Serialize)]
-struct AccountLine {
-    name: &'static str,
-    id: AccountId,
-    before: u64,
-    after: u64,
-}
+use report::{AccountLine, Quoted, Report};
+
+/// The second run has as many epochs as this time gives, by what the first run took: it shows how good a quote is, and need not
+/// be as long.
+const SECOND_RUN_MS: u64 = 40_000;
 
 pub async fn run(settings: &Settings, args: Demo) -> Outcome {
     // Before anything is started: is all there that the demo needs?
@@ -73,11 +43,10 @@ pub async fn run(settings: &Settings, args: Demo) -> Outcome {
 
 async fn play(output: Output, folder: &Path, args: &Demo) -> Outcome {
     let mut market = LocalMarket::start(folder, None, output).await?;
-    // Parts that are killed are started again while the demo goes on.
     let outcome = perform(output, folder, args, &mut market).await;
     market.stop().await;
     let report = outcome?;
-    output.show(&report, || describe(&report))?;
+    output.show(&report, || report.describe())?;
     if let Some(keep) = &args.keep {
         output.say(format!("the market's folder is kept: {}", keep.display()));
     }
@@ -112,10 +81,75 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
     let quote = job::quote(&client, &spec).await?;
     output.say(job::describe_quote(&spec, &quote));
 
+    let Run { id, heard, wall_s, ended } = train(output, market, &borrower, &spec).await?;
+    let out = folder.join("result");
+    let fetched = result::fetch(&client, &ended, &out).await?;
+    output.say(format!("model fetched: {} ({})", fetched.model_path.display(), output::bytes(fetched.model.len() as u64)));
+    let evaluated = result::evaluate(&client, &spec, fetched.model.to_vec()).await?;
+    let first = Quoted::of(spec.training.epochs, &quote, &ended);
+
+    // Now the machines have shown how fast they are together: how good is the next quote?
+    let mut again = spec.clone();
+    again.training.epochs = second_epochs(spec.training.epochs, first.real_ms);
+    output.say(format!("{id} is done; the same job once more, with {} epochs:", again.training.epochs));
+    lend::wait_until_idle(&client, &lender, args.machines as usize).await?;
+    let quote = job::quote(&client, &again).await?;
+    output.say(job::describe_quote(&again, &quote));
+    let second = train(output, market, &borrower, &again).await?.ended;
+    let quoted = vec![first, Quoted::of(again.training.epochs, &quote, &second)];
+
+    let accounts = [("lender", &lender, &opened[0]), ("borrower", &borrower, &opened[1])];
+    let mut lines = Vec::new();
+    for (name, key, before) in accounts {
+        let id = AccountId::from_key(&key.public());
+        let after = account::fetch(&client, id).await?;
+        lines.push(AccountLine { name, id, before: balance_micro(before), after: balance_micro(&after) });
+    }
+    let mut receipts = Vec::new();
+    for job in [&ended, &second] {
+        let history = whole_history(market, job).await?.into_iter().map(|entry| entry.event);
+        receipts.extend(history.filter(|event| matches!(event, Event::Receipt { .. })));
+    }
+    let ledger = client.ledger().await?;
+    let statement = client.statement(AccountId::from_key(&borrower.public())).await?;
+    let curve: Vec<f64> =
+        heard.epochs.values().filter_map(|(correct, samples, _)| correct.map(|c| follow::percent(c, *samples) / 100.0)).collect();
+    Ok(Report {
+        accuracy: evaluated.correct.map(|c| follow::percent(c, evaluated.samples) / 100.0),
+        reported_accuracy: curve.last().copied(),
+        wall_s,
+        total_s: began.elapsed().as_secs_f64(),
+        bytes_exchanged: sent(heard.done.values()),
+        accounts: lines,
+        receipts,
+        conserved: ledger.conserved,
+        ledger,
+        workers: heard.done.into_values().collect(),
+        curve,
+        job: ended,
+        second,
+        quoted,
+        statement,
+    })
+}
+
+/// A job that finished.
+struct Run {
+    id: JobId,
+    heard: follow::Heard,
+    /// From submitting to the end, in seconds.
+    wall_s: f64,
+    ended: JobView,
+}
+
+/// Submits a job and follows it to its end.
+async fn train(output: Output, market: &mut LocalMarket, borrower: &SecretKey, spec: &JobSpec) -> Outcome<Run> {
+    let client = market.client.clone();
     let submitted = Instant::now();
-    let id = job::submit(&client, &borrower, &spec).await?;
+    let id = job::submit(&client, borrower, spec).await?;
     output.say(format!("{id} is submitted; {} are in escrow", credits(spec.budget.max)));
     let mut heard = follow::Heard::default();
+    // Parts that are killed are started again while the demo goes on.
     tokio::select! {
         followed = follow::listen(&client, id, output, &mut heard) => followed?,
         stopped = market.keep_running(true, output) => match stopped? {},
@@ -126,94 +160,13 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
         return Err(Failure::environment(format!("{id} did not finish: {}", ended.status))
             .hint("run again with --keep DIR and see the output.log files there"));
     }
-
-    let out = folder.join("result");
-    let fetched = result::fetch(&client, &ended, &out).await?;
-    output.say(format!("model fetched: {} ({})", fetched.model_path.display(), output::bytes(fetched.model.len() as u64)));
-    let evaluated = result::evaluate(&client, &spec, fetched.model.to_vec()).await?;
-    let accounts = [("lender", &lender, &opened[0]), ("borrower", &borrower, &opened[1])];
-    let mut lines = Vec::new();
-    for (name, key, before) in accounts {
-        let id = AccountId::from_key(&key.public());
-        let after = account::fetch(&client, id).await?;
-        lines.push(AccountLine { name, id, before: balance_micro(before), after: balance_micro(&after) });
-    }
-    let history = whole_history(market, &ended).await?;
-    let receipts = history.into_iter().map(|entry| entry.event).filter(|e| matches!(e, Event::Receipt { .. })).collect();
-    let ledger = client.ledger().await?;
-    let curve: Vec<f64> =
-        heard.epochs.values().filter_map(|(correct, samples, _)| correct.map(|c| follow::percent(c, *samples) / 100.0)).collect();
-    Ok(Report {
-        accuracy: evaluated.correct.map(|c| follow::percent(c, evaluated.samples) / 100.0),
-        reported_accuracy: curve.last().copied(),
-        wall_s,
-        total_s: began.elapsed().as_secs_f64(),
-        quoted_s: quote.expected_ms.map(|ms| ms as f64 / 1000.0),
-        bytes_exchanged: sent(heard.done.values()),
-        accounts: lines,
-        receipts,
-        conserved: ledger.conserved,
-        ledger,
-        workers: heard.done.into_values().collect(),
-        curve,
-        job: ended,
-    })
+    Ok(Run { id, heard, wall_s, ended })
 }
 
-impl Report {
-    /// Did all hold that must hold? Exit status 0 only then.
-    fn verdict(&self) -> Outcome {
-        let earned = self.accounts.iter().any(|a| a.name == "lender" && a.after > a.before);
-        let paid_by_receipts: u64 =
-            self.receipts.iter().map(|event| if let Event::Receipt { payout, .. } = event { payout.micro() } else { 0 }).sum();
-        let moved: u64 = self.accounts.iter().map(|a| a.after.saturating_sub(a.before)).sum();
-        let checks = [
-            (self.conserved, "the ledger's totals don't agree"),
-            (earned, "the lender earned nothing"),
-            (paid_by_receipts == self.job.paid.micro(), "the receipts' payouts are not what the job paid"),
-            (moved == self.job.paid.micro(), "the lender's gain is not what the job paid"),
-            (self.job.escrow.is_zero(), "the closed job still holds an escrow"),
-            (self.accuracy == self.reported_accuracy, "the fetched model's accuracy is not what the workers reported"),
-        ];
-        match checks.iter().find(|(held, _)| !held) {
-            Some((_, what)) => Err(Failure::bug(what)),
-            None => Ok(()),
-        }
-    }
-}
-
-fn describe(report: &Report) -> String {
-    let percent = |share: Option<f64>| share.map_or("not a classification".into(), |a| format!("{:.2} %", a * 100.0));
-    let expected = report.quoted_s.map_or("unknown".into(), |s| output::duration((s * 1000.0) as u64));
-    let summary = [
-        ("test accuracy, computed here", percent(report.accuracy)),
-        ("test accuracy, as reported", percent(report.reported_accuracy)),
-        ("wall time of the job", format!("{} (quoted: {expected})", output::duration((report.wall_s * 1000.0) as u64))),
-        ("bytes exchanged by workers", output::bytes(report.bytes_exchanged)),
-        ("paid to lenders", credits(report.job.paid)),
-        (
-            "ledger",
-            format!(
-                "{} minted = {} in purses + {} in escrow: {}",
-                report.ledger.minted,
-                report.ledger.purses,
-                report.ledger.escrow,
-                if report.conserved { "conserved" } else { "NOT CONSERVED" }
-            ),
-        ),
-    ];
-    let accounts = report.accounts.iter().map(|a| {
-        let show = |micro| credits(deepmarket_types::Credits::from_micro(micro));
-        let sign = if a.after >= a.before { "+" } else { "-" };
-        vec![a.name.to_owned(), show(a.before), show(a.after), format!("{sign}{}", show(a.after.abs_diff(a.before)))]
-    });
-    // What matters most stands last: that is where a terminal's reader looks.
-    format!(
-        "{}\n{}\n{}",
-        job::receipts_table(report.receipts.iter()),
-        output::table(&["account", "before", "after", "change"], &[1, 2, 3], accounts),
-        output::table(&["the main job", ""], &[], summary.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
-    )
+/// Two epochs at least: one alone is hardly more than the start.
+fn second_epochs(epochs: u32, first_ms: u64) -> u32 {
+    let fit = u64::from(epochs) * SECOND_RUN_MS / first_ms.max(1);
+    u32::try_from(fit).unwrap_or(epochs).clamp(2.min(epochs), epochs)
 }
 
 /// All events of a job, oldest first.
@@ -245,4 +198,18 @@ fn balance_micro(account: &AccountView) -> u64 {
 
 fn balance(account: &AccountView) -> String {
     credits(deepmarket_types::Credits::from_micro(balance_micro(account)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_run_is_short_where_the_first_was_long() {
+        assert_eq!(second_epochs(5, 82_000), 2);
+        assert_eq!(second_epochs(5, 62_000), 3);
+        assert_eq!(second_epochs(5, 9_000), 5);
+        assert_eq!(second_epochs(5, 900_000), 2);
+        assert_eq!(second_epochs(1, 0), 1);
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 use bytes::Bytes;
 use deepmarket_api::{Client, JobView};
 use deepmarket_job::JobSpec;
-use deepmarket_types::JobId;
+use deepmarket_types::{JobId, JobState};
 use deepmarket_worker::{Evaluation, evaluate_model};
 use serde_json::json;
 
@@ -18,10 +18,12 @@ use crate::{
     verbs::{follow, job},
 };
 
-/// A fetched result.
+/// A fetched model.
 pub struct Fetched {
     pub model_path: PathBuf,
     pub model: Bytes,
+    /// Rounds done by then, or a little later, where it is the last checkpoint of a job that was stopped.
+    pub checkpoint_rounds: Option<u64>,
 }
 
 pub async fn run(settings: &Settings, id: JobId, out: &Path, evaluate_too: bool) -> Outcome {
@@ -36,22 +38,46 @@ pub async fn run(settings: &Settings, id: JobId, out: &Path, evaluate_too: bool)
         false => None,
     };
     let accuracy = evaluation.as_ref().and_then(|e| e.correct.map(|c| follow::percent(c, e.samples) / 100.0));
-    let report = json!({ "job": id, "model": fetched.model_path, "bytes": fetched.model.len(), "accuracy": accuracy });
+    let report = json!({ "job": id, "model": fetched.model_path, "bytes": fetched.model.len(), "accuracy": accuracy,
+        "checkpoint_rounds": fetched.checkpoint_rounds });
     settings.output.show(&report, || {
         let mut text = format!("{}: {}", fetched.model_path.display(), output::bytes(fetched.model.len() as u64));
+        if let Some(rounds) = fetched.checkpoint_rounds {
+            let state = state_words(&view);
+            text += &format!(
+                "\n{id} {state}: this is its last checkpoint, of round {rounds} or a little before it, not a finished model"
+            );
+        }
         if let Some(accuracy) = accuracy {
             text += &format!("\naccuracy on the validation data, computed on this machine: {:.2} %", accuracy * 100.0);
         }
         text
-    })
+    })?;
+    if !evaluate_too {
+        settings.output.next(format!("deepmarket job result {id} --out {} --evaluate computes its accuracy here", out.display()));
+    }
+    Ok(())
 }
 
-/// Fetches a finished job's model and spec into a folder.
+fn state_words(view: &JobView) -> String {
+    match view.state {
+        JobState::Cancelled => "was cancelled".into(),
+        _ => format!("was stopped ({})", view.reason),
+    }
+}
+
+/// Fetches a job's model and spec into a folder: a finished job's result, or the last checkpoint of one that was stopped.
 pub async fn fetch(client: &Client, view: &JobView, out: &Path) -> Outcome<Fetched> {
-    let Some(hash) = view.result else {
-        let hint =
-            if view.state.is_closed() { "only a finished job has a result" } else { "wait for it: deepmarket job logs --follow" };
-        return Err(Failure::user(format!("{} has no result: it is {}", view.id, view.status)).hint(hint));
+    let (hash, checkpoint_rounds) = match (view.result, &view.checkpoint) {
+        (Some(result), _) => (result, None),
+        (None, Some(checkpoint)) if view.state.is_closed() => (checkpoint.model, Some(checkpoint.rounds)),
+        _ => {
+            let hint = match view.state.is_closed() {
+                true => "it ended before its first checkpoint: nothing of it is left".to_owned(),
+                false => format!("wait for it: deepmarket job logs {} --follow", view.id),
+            };
+            return Err(Failure::user(format!("{} has no result: it is {}", view.id, view.status)).hint(hint));
+        }
     };
     let model = client.get_blob(hash, &|_| {}).await?;
     fs::create_dir_all(out).map_err(io(out.display()))?;
@@ -59,7 +85,7 @@ pub async fn fetch(client: &Client, view: &JobView, out: &Path) -> Outcome<Fetch
     fs::write(&model_path, &model).map_err(io(model_path.display()))?;
     let spec_path = out.join("spec.toml");
     fs::write(&spec_path, &view.spec).map_err(io(spec_path.display()))?;
-    Ok(Fetched { model_path, model })
+    Ok(Fetched { model_path, model, checkpoint_rounds })
 }
 
 /// Computes a model's accuracy and loss on the job's validation split, in a trainer on this machine.

@@ -1,5 +1,6 @@
 use axum::{Json, extract::State, http::StatusCode};
 use deepmarket_api::{ErrorBody, HistoryEntry, JobView, MAX_PROGRESS_BYTES, Progress, ProgressBatch, progress_content};
+use deepmarket_ledger::Job;
 use deepmarket_types::{AccountId, Domain, JobId};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -27,6 +28,9 @@ pub(crate) struct JobsParams {
     /// Only those of this account.
     #[param(value_type = Option<String>)]
     owner: Option<AccountId>,
+    /// Only those that were submitted before this one.
+    #[param(value_type = Option<String>)]
+    before: Option<JobId>,
     /// At most so many, 100 at most and unless told.
     limit: Option<usize>,
 }
@@ -38,9 +42,11 @@ pub(crate) struct JobsParams {
 pub(crate) async fn jobs(State(app): State<App>, Params(params): Params<JobsParams>) -> Result<Json<Vec<JobView>>, Refusal> {
     let limit = params.limit.unwrap_or(MAX_JOBS).min(MAX_JOBS);
     let ledger = app.chain.ledger();
+    let later = |job: &&Job| params.before.is_some_and(|before| job.id >= before);
+    let view = |job: &Job| views::job(&ledger, job);
     Ok(Json(match params.owner {
-        Some(owner) => ledger.jobs_of(owner).rev().take(limit).map(|job| views::job(&ledger, job)).collect(),
-        None => ledger.jobs().rev().take(limit).map(|job| views::job(&ledger, job)).collect(),
+        Some(owner) => ledger.jobs_of(owner).rev().skip_while(later).take(limit).map(view).collect(),
+        None => ledger.jobs().rev().skip_while(later).take(limit).map(view).collect(),
     }))
 }
 

@@ -4,9 +4,11 @@ mod accounts;
 mod blobs;
 mod blocks;
 mod events;
+mod explorer;
 mod jobs;
 mod machines;
 mod market;
+mod metrics;
 mod status;
 mod transactions;
 mod vouchers;
@@ -49,12 +51,17 @@ pub(crate) fn table() -> Vec<Route> {
         ("get", "/v1/transactions/{id}", Ordinary, get(transactions::transaction)),
         ("get", "/v1/blocks", Ordinary, get(blocks::blocks)),
         ("get", "/v1/blocks/{height}", Ordinary, get(blocks::block)),
+        ("get", "/v1/accounts", Ordinary, get(accounts::accounts)),
         ("get", "/v1/accounts/{id}", Ordinary, get(accounts::account)),
         ("get", "/v1/accounts/by-key/{key}", Ordinary, get(accounts::by_key)),
         ("get", "/v1/accounts/{id}/history", Ordinary, get(accounts::history)),
+        ("get", "/v1/accounts/{id}/estimate", Ordinary, get(accounts::estimate)),
+        ("get", "/v1/accounts/{id}/days", Ordinary, get(accounts::days)),
+        ("get", "/v1/accounts/{id}/statement", Ordinary, get(accounts::statement)),
         ("get", "/v1/machines", Ordinary, get(machines::machines)),
         ("get", "/v1/machines/{id}", Ordinary, get(machines::machine)),
         ("get", "/v1/machines/{id}/leases", Ordinary, get(machines::leases)),
+        ("get", "/v1/invites/{code}", Ordinary, get(machines::invite)),
         ("get", "/v1/jobs", Ordinary, get(jobs::jobs)),
         ("get", "/v1/jobs/{id}", Ordinary, get(jobs::job)),
         ("get", "/v1/jobs/{id}/history", Ordinary, get(jobs::history)),
@@ -63,12 +70,17 @@ pub(crate) fn table() -> Vec<Route> {
         ("get", "/v1/jobs/{id}/events", Stream, get(events::job)),
         ("get", "/v1/events", Stream, get(events::blocks)),
         ("post", "/v1/quotes", Ordinary, post(market::quote)),
+        ("post", "/v1/evaluations", Ordinary, post(market::evaluate)),
         ("get", "/v1/prices", Ordinary, get(market::prices)),
         ("get", "/v1/ledger", Ordinary, get(market::ledger)),
         ("get", "/v1/blobs/{hash}", Bulk, get(blobs::fetch)),
         ("head", "/v1/blobs/{hash}", Bulk, head(blobs::has)),
         ("put", "/v1/blobs/{hash}", Bulk, put(blobs::store)),
         ("post", "/v1/vouchers", Ordinary, post(vouchers::voucher)),
+        ("get", "/metrics", Ordinary, get(metrics::metrics)),
+        ("get", "/", Ordinary, get(explorer::root)),
+        ("get", "/explorer", Ordinary, get(explorer::page)),
+        ("get", "/explorer/{file}", Ordinary, get(explorer::file)),
     ];
     rows.into_iter().map(|(method, path, lane, handler)| Route { method, path, lane, handler }).collect()
 }
@@ -90,12 +102,17 @@ pub(crate) fn table() -> Vec<Route> {
         transactions::transaction,
         blocks::blocks,
         blocks::block,
+        accounts::accounts,
         accounts::account,
         accounts::by_key,
         accounts::history,
+        accounts::estimate,
+        accounts::days,
+        accounts::statement,
         machines::machines,
         machines::machine,
         machines::leases,
+        machines::invite,
         jobs::jobs,
         jobs::job,
         jobs::history,
@@ -104,12 +121,17 @@ pub(crate) fn table() -> Vec<Route> {
         events::job,
         events::blocks,
         market::quote,
+        market::evaluate,
         market::prices,
         market::ledger,
         blobs::fetch,
         blobs::has,
         blobs::store,
         vouchers::voucher,
+        metrics::metrics,
+        explorer::root,
+        explorer::page,
+        explorer::file,
     ),
     components(schemas(deepmarket_api::JobEvent, deepmarket_api::BlockEvent, deepmarket_api::Progress))
 )]

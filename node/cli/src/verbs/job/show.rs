@@ -1,0 +1,213 @@
+use deepmarket_api::JobView;
+use deepmarket_types::{Event, JobId, JobReason, JobState, PanicReason, TimeMs};
+
+use crate::{
+    error::Outcome,
+    output::{self, credits},
+    settings::Settings,
+    verbs::{events, validator::now},
+};
+
+pub async fn list(settings: &Settings, all: bool) -> Outcome {
+    let client = settings.client()?;
+    let mut jobs = Vec::new();
+    if all {
+        jobs = client.jobs(None).await?;
+    } else {
+        for name in settings.accounts.names()? {
+            jobs.extend(client.jobs(Some(settings.accounts.resolve(Some(&name), None)?)).await?);
+        }
+    }
+    settings.output.show(&jobs, || table_of(&jobs, now()))?;
+    match jobs.first() {
+        None => settings.output.next("deepmarket job submit examples/mnist.toml --follow"),
+        Some(job) => settings.output.next(format!("deepmarket job show {}", job.id)),
+    }
+    Ok(())
+}
+
+fn table_of(jobs: &[JobView], now: TimeMs) -> String {
+    if jobs.is_empty() {
+        return "no jobs yet".into();
+    }
+    let rows = jobs.iter().map(|j| {
+        vec![
+            j.id.to_string(),
+            j.name.clone(),
+            state_name(&j.state).to_owned(),
+            why(j, now),
+            output::time(j.submitted),
+            j.leases.len().to_string(),
+            credits(j.paid),
+        ]
+    });
+    output::table(&["job", "name", "state", "why", "submitted", "workers", "paid"], &[5, 6], rows)
+}
+
+pub async fn run(settings: &Settings, job: JobId) -> Outcome {
+    let client = settings.client()?;
+    let view = super::fetch(&client, job).await?;
+    let history = client.job_history(job, None, 500).await?;
+    settings.output.show(&serde_json::json!({ "job": view, "history": history }), || {
+        let mut text = describe(&view);
+        if history.iter().any(|entry| matches!(entry.event, Event::Receipt { .. })) {
+            text += &format!("\n{}", receipts_table(history.iter().map(|entry| &entry.event)));
+        }
+        text
+    })?;
+    if let Some(next) = next(&view) {
+        settings.output.next(next);
+    }
+    Ok(())
+}
+
+/// The next useful command.
+pub fn next(job: &JobView) -> Option<String> {
+    let id = job.id;
+    match job.state {
+        JobState::Finished(_) => Some(format!("deepmarket job result {id} --out result --evaluate")),
+        JobState::Cancelled | JobState::Panic(_) if job.checkpoint.is_some() => {
+            Some(format!("deepmarket job result {id} --out checkpoint fetches what was learned until then"))
+        }
+        JobState::Panic(PanicReason::Budget) => Some("deepmarket job quote FILE shows what budget is enough".into()),
+        JobState::Cancelled | JobState::Panic(_) => Some("deepmarket job submit FILE starts it again".into()),
+        JobState::Queued | JobState::Matched | JobState::Running | JobState::Recovering => {
+            Some(format!("deepmarket job logs {id} --follow"))
+        }
+    }
+}
+
+/// In one word.
+fn state_name(state: &JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Matched => "matched",
+        JobState::Running => "running",
+        JobState::Recovering => "recovering",
+        JobState::Finished(_) => "finished",
+        JobState::Cancelled => "cancelled",
+        JobState::Panic(_) => "panic",
+    }
+}
+
+/// Why it stands where it does; for one that waits for its slot also when that begins.
+fn why(job: &JobView, now: TimeMs) -> String {
+    match job.why {
+        JobReason::WaitsForSlot { starts } => {
+            format!("{}: it begins at {}, in {}", job.reason, output::time(starts), output::duration(starts.since(now)))
+        }
+        _ => job.reason.clone(),
+    }
+}
+
+/// A job for people.
+pub fn describe(job: &JobView) -> String {
+    let mut rows = vec![
+        ("job", format!("{} '{}'", job.id, job.name)),
+        ("state", state_name(&job.state).to_owned()),
+        ("why", why(job, now())),
+        ("submitted", output::time(job.submitted)),
+        ("budget", credits(job.budget)),
+        ("paid", credits(job.paid)),
+        ("in escrow", credits(job.escrow)),
+    ];
+    match (job.started, job.ended) {
+        (Some(started), Some(ended)) => rows.insert(4, ("ran for", output::duration(ended.since(started)))),
+        (Some(started), None) => rows.insert(4, ("started", output::time(started))),
+        _ => {}
+    }
+    if let Some(result) = job.result {
+        rows.push(("model", result.to_string()));
+    } else if let Some(checkpoint) = &job.checkpoint {
+        rows.push(("last checkpoint", format!("{} (of round {} or a little before it)", checkpoint.model, checkpoint.rounds)));
+    }
+    let workers = job.leases.iter().map(|l| {
+        vec![
+            l.rank.to_string(),
+            l.id.to_string(),
+            l.machine.to_string(),
+            events::lease_state(&l.state),
+            l.rounds.to_string(),
+            l.samples.to_string(),
+            output::duration(l.cpu_ms),
+            output::aligned(l.paid),
+        ]
+    });
+    let mut text = output::table(&["", ""], &[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
+    if !job.leases.is_empty() {
+        let header = ["rank", "lease", "machine", "state", "rounds", "samples", "CPU", "paid (credits)"];
+        text += &format!("\n{}", output::table(&header, &[0, 4, 5, 6, 7], workers));
+    }
+    text
+}
+
+/// Every receipt among some events.
+pub fn receipts_table<'a>(events: impl Iterator<Item = &'a Event>) -> String {
+    let rows = events.filter_map(|event| match event {
+        Event::Receipt { lease, rank, sequence, rounds, samples, paid_ms, payout, .. } => Some(vec![
+            lease.to_string(),
+            rank.to_string(),
+            sequence.to_string(),
+            rounds.to_string(),
+            samples.to_string(),
+            output::duration(*paid_ms),
+            output::aligned(*payout),
+        ]),
+        _ => None,
+    });
+    output::table(&["lease", "rank", "receipt", "rounds", "samples", "paid for", "payout (credits)"], &[1, 2, 3, 4, 5, 6], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use deepmarket_api::CheckpointView;
+    use deepmarket_types::{AccountId, Credits, Hash};
+
+    use super::*;
+
+    const NOW: TimeMs = TimeMs(1_795_613_460_000);
+
+    fn job(state: JobState, why: JobReason) -> JobView {
+        JobView {
+            id: JobId(3),
+            owner: AccountId([1; 20]),
+            name: "mnist".into(),
+            state,
+            status: state.to_string(),
+            reason: why.to_string(),
+            why,
+            spec: String::new(),
+            submitted: NOW,
+            started: None,
+            ended: None,
+            budget: Credits::from_credits(20),
+            escrow: Credits::ZERO,
+            paid: Credits::ZERO,
+            leases: Vec::new(),
+            result: None,
+            checkpoint: None,
+        }
+    }
+
+    #[test]
+    fn a_job_that_waits_for_its_slot_says_when_it_begins() {
+        let waiting = job(JobState::Queued, JobReason::WaitsForSlot { starts: NOW.plus(3 * 3_600_000) });
+        let text = table_of(&[waiting], NOW);
+        for part in ["job-3", "queued", "waits for a slot", "2026-11-25 16:31:00 UTC, in 3 h 0 min"] {
+            assert!(text.contains(part), "'{part}' is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_stopped_job_shows_its_reason_and_its_checkpoint_and_how_to_fetch_it() {
+        let why = JobReason::Aborted { why: PanicReason::Budget, lease: None, machine: None };
+        let mut stopped = job(JobState::Panic(PanicReason::Budget), why);
+        assert_eq!(next(&stopped).unwrap(), "deepmarket job quote FILE shows what budget is enough");
+        stopped.checkpoint = Some(CheckpointView { model: Hash::of(b"model"), rounds: 200 });
+        let text = describe(&stopped);
+        for part in ["panic", "budget: the escrow", "last checkpoint", "of round 200"] {
+            assert!(text.contains(part), "'{part}' is not in:\n{text}");
+        }
+        assert!(next(&stopped).unwrap().starts_with("deepmarket job result job-3"));
+    }
+}

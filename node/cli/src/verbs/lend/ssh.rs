@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use deepmarket_types::AccountId;
+use serde_json::Value;
+
+use super::{invite, join::Joined, offer, serve};
+use crate::{
+    args::Ssh,
+    error::{Failure, Outcome},
+    processes::stop_signal,
+    remote::{Connection, Session},
+    settings::Settings,
+    verbs::{account, market},
+};
+
+/// How long the invitation holds: it is used at once.
+const INVITATION_MS: u64 = 10 * 60_000;
+/// How long asking for the program's version may take.
+const CHECK_WITHIN: Duration = Duration::from_secs(60);
+
+pub async fn run(settings: &Settings, args: &Ssh) -> Outcome {
+    let stop = stop_signal(false)?;
+    let target = args.target.parse().map_err(Failure::user)?;
+    let connection = Connection { target, identity: args.identity.clone(), known_hosts: args.known_hosts.clone() };
+    let (client, owner) = (settings.client()?, settings.signer()?);
+    account::fetch(&client, AccountId::from_key(&owner.public())).await?;
+    let clock = market::clock(&client).await?;
+    let offer = invite::wished(&args.offer, &clock)?;
+
+    // Host key, login and program are tried before the market hears of anything.
+    let ask_version = [args.program.as_str(), "--version"];
+    let version = tokio::select! {
+        version = connection.ask(&ask_version, CHECK_WITHIN) => version?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    settings.output.say(format!("{} has {version}", args.target));
+    let (code, _) = invite::post(&client, &owner, offer, &clock, INVITATION_MS).await?;
+    let gateways = client.gateways().join(",");
+    let mut command = vec![args.program.as_str(), "lend", "join", "-", "--with-parent", "--json", "--gateway", &gateways];
+    command.extend(args.machine.iter().flat_map(|name| ["--machine", name]));
+    command.extend(args.listen.iter().flat_map(|address| ["--listen", address]));
+    let mut session = Session::start(&connection, &command, &code.to_string(), settings.output).await?;
+
+    let answer = tokio::select! {
+        answer = session.answer() => answer,
+        () = stop.cancelled() => None,
+    };
+    let joined = answer.map(understood).transpose()?;
+    if let Some(joined) = &joined {
+        settings.output.show(joined, || match &joined.offer {
+            Some(offer) => format!("{} is lent as {}: {}", args.target, joined.machine, offer::sentence(offer, &clock)),
+            None => format!("{} joined as {}; nothing is offered of it yet", args.target, joined.machine),
+        })?;
+        settings.output.next(match &joined.offer {
+            Some(_) => "deepmarket lend status, in another terminal; Ctrl-C here takes the machine back".to_owned(),
+            None => format!("in another terminal: deepmarket lend change --machine {} --cores 1", joined.machine),
+        });
+    }
+    let ended = tokio::select! {
+        ended = session.ended() => Some(ended?),
+        () = stop.cancelled() => None,
+    };
+    session.end().await;
+    // Asked to stop while it was joining: it may have joined all the same.
+    let late = session.answer().await.and_then(|answer| understood(answer).ok());
+    if let Some(joined) = joined.or(late) {
+        serve::withdraw(&client, &owner, joined.machine).await?;
+        settings.output.say("the machine is free again, and its offer has ended");
+    }
+    match ended {
+        Some(status) => Err(connection.explain(status, &session.last_words().await, &args.program)),
+        None => Ok(()),
+    }
+}
+
+/// The other side's answer: who joined, or why it couldn't, in its own words.
+fn understood(answer: Value) -> Outcome<Joined> {
+    if let Some(error) = answer.get("error") {
+        let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let code = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()).unwrap_or_default();
+        return Err(Failure::user(format!("over there: {}", text("message"))).hint(text("hint")).code(code));
+    }
+    serde_json::from_value(answer).map_err(|e| {
+        Failure::environment(format!("the program over there answers in another way: {e}"))
+            .hint("is it of the same release as this one?")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_over_there_is_told_in_its_own_words() {
+        let answer = serde_json::json!({ "error": { "code": 2043, "message": "no such code", "hint": "ask again" } });
+        let failure = understood(answer).err().unwrap();
+        assert_eq!((failure.to_string().as_str(), failure.what_to_do()), ("over there: no such code", "ask again"));
+        let failure = understood(serde_json::json!({ "version": 9 })).err().unwrap();
+        assert!(failure.to_string().contains("in another way"), "{failure}");
+    }
+}
