@@ -113,6 +113,11 @@ async fn moment(slot: usize, after: TimeMs) {
     .await;
 }
 
+/// Workers, each with cores and memory, and one GiB of disk.
+fn workers(count: u32, cores: u32, ram_mib: u64) -> Workers {
+    Workers { min: count, max: count, cores, gpus: 0, ram_mib, disk_mib: 1_024, share_machine: false }
+}
+
 /// The market and those who act on it.
 struct Stage {
     client: Client,
@@ -211,18 +216,8 @@ impl Stage {
         self.client.job(id).await.expect("a gateway answers").expect("it was submitted")
     }
 
-    /// Submits a job of some workers, each with cores and memory, and one GiB of disk; gives its number.
-    async fn borrow(
-        &self,
-        who: &Person,
-        name: &str,
-        workers: u32,
-        cores: u32,
-        ram_mib: u64,
-        budget: u64,
-        slots: &[usize],
-    ) -> JobId {
-        let workers = Workers { min: workers, max: workers, cores, gpus: 0, ram_mib, disk_mib: 1_024, share_machine: false };
+    /// Submits a job; gives its number.
+    async fn borrow(&self, who: &Person, name: &str, workers: Workers, budget: u64, slots: &[usize]) -> JobId {
         let slots = slots.iter().map(|slot| *slot as u8).collect();
         let spec = spec(name, workers, Credits::from_micro(budget), slots);
         self.act(&who.key, Action::Borrow { spec: spec.to_bytes() }).await;
@@ -309,9 +304,9 @@ async fn story(market: &Market) {
 
     // The afternoon. Ana's job needs three cores, which only Liv has; it will run into the evening and the night.
     moment(AFTERNOON, TimeMs(0)).await;
-    let long = stage.borrow(&ana, "long", 1, 3, 1_500, CREDIT, &[]).await;
+    let long = stage.borrow(&ana, "long", workers(1, 3, 1_500), CREDIT, &[]).await;
     // Cy changes his mind before his job starts: all comes back.
-    let hasty = stage.borrow(&cy, "hasty", 1, 1, 1_024, 5 * CREDIT, &[MORNING]).await;
+    let hasty = stage.borrow(&cy, "hasty", workers(1, 1, 1_024), 5 * CREDIT, &[MORNING]).await;
     assert_eq!(balance(&stage, &cy).await, (45 * CREDIT, 0));
     stage.act(&cy.key, Action::Cancel { job: hasty }).await;
     assert_eq!(balance(&stage, &cy).await, (FIFTY, 0));
@@ -322,8 +317,8 @@ async fn story(market: &Market) {
 
     // The evening. Cy's next job needs two cores: Leo's, because one of Liv's four is left. Dora's needs one: Lea's is fastest.
     moment(EVENING, TimeMs(0)).await;
-    let stopped = stage.borrow(&cy, "stopped", 1, 2, 2_048, CREDIT, &[]).await;
-    let poor = stage.borrow(&dora, "poor", 1, 1, 1_024, 8_000, &[]).await;
+    let stopped = stage.borrow(&cy, "stopped", workers(1, 2, 2_048), CREDIT, &[]).await;
+    let poor = stage.borrow(&dora, "poor", workers(1, 1, 1_024), 8_000, &[]).await;
     let mut stopped_work = stage.worker(stopped, 0, &leos).await;
     let mut poor_work = stage.worker(poor, 0, &leas).await;
     stage.receipt(&mut long_work, EVENING, None, RUNNING).await;
@@ -342,7 +337,7 @@ async fn story(market: &Market) {
 
     // Ben's job waits for the night, although machines are free.
     moment(EVENING, TimeMs(0)).await;
-    let thrifty = stage.borrow(&ben, "thrifty", 1, 1, 1_024, CREDIT, &[NIGHT]).await;
+    let thrifty = stage.borrow(&ben, "thrifty", workers(1, 1, 1_024), CREDIT, &[NIGHT]).await;
     let waiting = stage.job(thrifty).await;
     let JobReason::WaitsForSlot { starts } = waiting.why else { panic!("{:?}", waiting.why) };
     assert_eq!((waiting.state, CLOCK.day_at(starts).1), (JobState::Queued, 0), "it waits for midnight, and shows when that is");
@@ -364,7 +359,7 @@ async fn story(market: &Market) {
 
     // The morning. Dora's second job has two workers: Lea's machine and Leo's, whose minimum is the price. Then his dies.
     moment(MORNING, TimeMs(0)).await;
-    let unlucky = stage.borrow(&dora, "unlucky", 2, 1, 1_024, CREDIT, &[]).await;
+    let unlucky = stage.borrow(&dora, "unlucky", workers(2, 1, 1_024), CREDIT, &[]).await;
     let mut first_work = stage.worker(unlucky, 0, &leas).await;
     let mut second_work = stage.worker(unlucky, 1, &leos).await;
     stage.receipt(&mut first_work, MORNING, None, RUNNING).await;

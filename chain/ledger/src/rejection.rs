@@ -95,7 +95,7 @@ pub enum Rejection {
     #[error("an account may have {0} machines at most")]
     TooManyMachines(u32),
     /// The machine doesn't have what is offered.
-    #[error("the offer is more than the machine has: {offered:?} of {has:?}")]
+    #[error("the offer is more than the machine has: {offered}; it has {has}")]
     OfferTooLarge {
         /// What is offered.
         offered: Resources,

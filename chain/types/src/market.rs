@@ -1,3 +1,5 @@
+use std::fmt;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,13 @@ pub struct Resources {
     pub ram_mib: u64,
     /// Disk in MiB.
     pub disk_mib: u64,
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Resources { cores, gpus, ram_mib, disk_mib } = self;
+        write!(f, "{cores} cores, {gpus} GPUs, {ram_mib} MiB memory, {disk_mib} MiB disk")
+    }
 }
 
 impl Resources {

@@ -64,6 +64,9 @@ async fn an_account_is_opened_with_a_voucher_and_everything_about_it_can_be_read
     market.end().await;
 }
 
+/// Method, path and body; status, code and name of the refusal.
+type Case = (&'static str, String, Vec<u8>, u16, u16, &'static str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_is_an_error_body_with_a_stable_code() {
     let market = Market::start_with(false, vec![]).await;
@@ -84,7 +87,7 @@ async fn every_refusal_is_an_error_body_with_a_stable_code() {
     let no_weekday = json!({ "offer": Offer { availability: never, ..offer() } }).to_string().into_bytes();
     let unprintable = json!({ "offer": offer(), "config": config("a\u{7}b") }).to_string().into_bytes();
 
-    let cases: Vec<(&str, String, Vec<u8>, u16, u16, &str)> = vec![
+    let cases: Vec<Case> = vec![
         ("POST", "/v1/transactions".into(), transfer(&Hash::of(b"other")), 400, 1005, "bad_signature"),
         ("POST", "/v1/transactions".into(), trailing, 400, 1001, "not_canonical"),
         ("POST", "/v1/transactions".into(), vec![0; 200_000], 413, 5004, "too_large"),
@@ -320,6 +323,31 @@ async fn what_a_machine_earned_and_a_job_cost_adds_up_to_both_balances() {
     let after = client.accounts(Some(listed[0].id), 100).await.unwrap();
     let ids: Vec<_> = listed.iter().chain(&after).map(|account| account.id).collect();
     assert!(ids.is_sorted() && ids.len() == 2 && ids.contains(&lends) && ids.contains(&borrows));
+    market.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_are_read_page_by_page() {
+    let market = Market::start().await;
+    let owner = market.open_account(1).await;
+    market.lend(&owner, 3).await;
+    market.lend(&owner, 4).await;
+    for _ in 0..3 {
+        market.client.act(&owner, Action::Borrow { spec: spec().to_bytes() }).await.unwrap();
+    }
+    let ids = async |path: String| {
+        let answer: Value = http().get(format!("{}/v1/{path}", market.url)).send().await.unwrap().json().await.unwrap();
+        answer.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let account = account_of(&owner);
+    for of in ["", &format!("&owner={account}")] {
+        assert_eq!(ids(format!("jobs?limit=2{of}")).await, ["job-3", "job-2"]);
+        assert_eq!(ids(format!("jobs?before=job-2{of}")).await, ["job-1"]);
+        let machines = ids(format!("machines?limit=9{of}")).await;
+        assert_eq!((machines.len(), machines.is_sorted_by_key(|id| id.parse::<MachineId>().unwrap())), (2, true));
+        assert_eq!(ids(format!("machines?limit=1{of}")).await, machines[..1]);
+        assert_eq!(ids(format!("machines?after={}{of}", machines[0])).await, machines[1..]);
+    }
     market.end().await;
 }
 

@@ -157,11 +157,11 @@ impl Market {
         let receipts = self.receipts();
         let applied = self.apply(time, receipts);
         self.follow(&applied, hour);
-        if hour % 24 == 0 {
+        if hour.is_multiple_of(24) {
             self.outcome.see_prices(self.chain.ledger.prices().expect("a block of this day was applied"));
         }
         let mut actions = Vec::new();
-        if hour % 24 == 0 {
+        if hour.is_multiple_of(24) {
             self.lenders_look(&mut actions);
         }
         self.needs_arise(hour);
@@ -281,7 +281,7 @@ impl Market {
     /// Everybody who waits looks at prices when a need arises and whenever a slot begins; who waited too long gives up.
     fn borrowers_look(&mut self, hour: u64, actions: &mut Vec<VerifiedTransaction>) {
         let mut next_job = self.chain.ledger.jobs().next_back().map_or(1, |job| job.id.0 + 1);
-        let slot_begins = hour % 6 == 0;
+        let slot_begins = hour.is_multiple_of(6);
         let mut at = 0;
         while at < self.open.len() {
             let open = &self.open[at];

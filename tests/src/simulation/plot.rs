@@ -37,14 +37,14 @@ pub fn plot(pairs: &[Pair]) -> String {
     let panel =
         Panel { x: 50.0, y: 370.0, title: "share of the offered core-hours that is used", across: (0.0, 4.0), up: (0.0, 1.0) };
     panel.frame(&mut svg, "slot of the day", &[0.2, 0.4, 0.6, 0.8, 1.0], &[]);
-    for slot in 0..4 {
+    for (slot, name) in SLOT_NAMES.iter().enumerate() {
         let mean = |outcome: fn(&Pair) -> &Outcome| {
             pairs.iter().map(|pair| outcome(pair).slot_utilisation(slot)).sum::<f64>() / pairs.len() as f64
         };
         panel.bar(&mut svg, slot as f64 + 0.2, 0.28, mean(|pair| &pair.random), RANDOM);
         panel.bar(&mut svg, slot as f64 + 0.52, 0.28, mean(|pair| &pair.dynamic), DYNAMIC);
         let (x, y) = panel.at(slot as f64 + 0.5, 0.0);
-        svg.text(x, y + 16.0, "middle", 11.0, "#444", SLOT_NAMES[slot]);
+        svg.text(x, y + 16.0, "middle", 11.0, "#444", name);
     }
     panel.legend(&mut svg);
 

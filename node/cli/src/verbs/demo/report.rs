@@ -105,7 +105,8 @@ fn off(quoted: u64, real: u64) -> Option<f64> {
 }
 
 impl Report {
-    /// Did all hold that must hold? Exit status 0 only then.
+    /// Did all hold that must hold? Exit status 0 only then. How close a quote came isn't part of it: that depends on what
+    /// else the machine does while the demo runs.
     pub fn verdict(&self) -> Outcome {
         let earned = self.accounts.iter().any(|a| a.name == "lender" && a.after > a.before);
         let paid_by_receipts: u64 =
@@ -122,15 +123,9 @@ impl Report {
             (self.accuracy == self.reported_accuracy, "the fetched model's accuracy is not what the workers reported"),
             (self.statement.balanced && adds_up(&self.statement, borrowers), "the borrower's statement doesn't add up"),
         ];
-        if let Some((_, what)) = checks.iter().find(|(held, _)| !held) {
-            return Err(Failure::bug(what));
-        }
-        match self.quoted.last().is_some_and(Quoted::is_close) {
-            true => Ok(()),
-            false => {
-                let what = format!("the second run's quote is more than {MAX_DEVIATION_PERCENT} % off");
-                Err(Failure::environment(what).hint("is something else using this machine? Run again when it is idle"))
-            }
+        match checks.iter().find(|(held, _)| !held) {
+            Some((_, what)) => Err(Failure::bug(what)),
+            None => Ok(()),
         }
     }
 
@@ -183,7 +178,13 @@ fn quotes_table(quoted: &[Quoted]) -> String {
             ],
         ]
     });
-    output::table(&["quoted and real", "quoted", "real", "off by"], &[1, 2, 3], rows)
+    let table = output::table(&["quoted and real", "quoted", "real", "off by"], &[1, 2, 3], rows);
+    match quoted.last().is_some_and(Quoted::is_close) {
+        true => table,
+        false => format!(
+            "{table}\nthe second run's quote is more than {MAX_DEVIATION_PERCENT} % off: the machine was busier or idler than in the first"
+        ),
+    }
 }
 
 /// Are the lines the balance, and is it the account's?
