@@ -251,7 +251,7 @@ fn a_machine_is_lent_over_ssh_with_a_pinned_host_key_and_taken_back_with_ctrl_c(
     assert!(words.contains("doesn't let you in") && words.contains("ssh-copy-id"), "{words}");
     let words = refused(&mut sshd.lend(&market, &known, "client", &["--program", "/nowhere/deepmarket"]));
     assert!(words.contains("/nowhere/deepmarket") && words.contains("--program PATH"), "{words}");
-    let words = refused(&mut market.command(&["lend", "ssh", "-oProxyCommand=true"]));
+    let words = refused(&mut market.command(&["lend", "ssh", "--", "-oProxyCommand=true"]));
     assert!(words.contains("-oProxyCommand"), "{words}");
     assert_eq!(market.cli(&["lend", "status"]).as_array().unwrap().len(), 0, "nothing came of it");
 
