@@ -193,7 +193,7 @@ impl Genesis {
 #[cfg(test)]
 mod tests {
     use deepmarket_ledger::{DynamicPricing, PricePolicy};
-    use deepmarket_types::{Credits, Resources, SecretKey};
+    use deepmarket_types::{Credits, Resources, SecretKey, UnitPrices};
 
     use super::*;
     use crate::{LOCAL, PSU};
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_chain_id_of_a_known_document_never_changes() {
-        assert_eq!(complete().chain_id().to_hex(), "8da14d0517e528d0deaac633186ac3aab56f5400dced3175cde2264ea5d3d97b");
+        assert_eq!(complete().chain_id().to_hex(), "e9e3aaa8758565fc0b6a849194a89fc166d9dd02b6d84a04498f04fe7d13cb8c");
     }
 
     #[test]
@@ -263,8 +263,8 @@ mod tests {
             ("receipt_ms = 10_000", "receipt_ms = 21_600_001", "params.receipt_ms"),
             ("contact_timeout_ms = 5_900", "contact_timeout_ms = 2_000", "params.contact_timeout_ms"),
             ("contact_step_ms = 2_000", "contact_step_ms = 5_901", "params.contact_step_ms"),
-            ("target_permille = 700", "target_permille = 2_001", "params.price_policy.dynamic.target_permille"),
-            ("gain_permille = 500", "gain_permille = 10_001", "params.price_policy.dynamic.gain_permille"),
+            ("target_permille = 800", "target_permille = 2_001", "params.price_policy.dynamic.target_permille"),
+            ("gain_permille = 200", "gain_permille = 10_001", "params.price_policy.dynamic.gain_permille"),
             ("weight_permille = 300", "weight_permille = 0", "params.price_policy.dynamic.weight_permille"),
             ("max_change_permille = 200", "max_change_permille = 1_001", "params.price_policy.dynamic.max_change_permille"),
             ("core_hour = 400_000", "core_hour = 1_500_001", "params.price_floor"),
@@ -295,24 +295,21 @@ mod tests {
 
     #[test]
     fn dynamic_prices_are_the_default_and_may_begin_at_prices_within_their_bounds() {
-        let expected = DynamicPricing {
-            target_permille: 700,
-            gain_permille: 500,
-            weight_permille: 300,
-            max_change_permille: 200,
-            first: None,
-        };
         for text in [LOCAL, PSU] {
-            assert_eq!(Genesis::from_toml(text).unwrap().params.price_policy, PricePolicy::Dynamic(expected));
+            let policy = Genesis::from_toml(text).unwrap().params.price_policy;
+            let PricePolicy::Dynamic(pricing) = policy else { panic!("{policy:?}") };
+            assert!(pricing.first.is_some_and(|[night, _, afternoon, _]| night.core_hour < afternoon.core_hour));
+            let (target_permille, gain_permille, weight_permille, max_change_permille) = (800, 200, 300, 200);
+            let first = pricing.first;
+            let expected = DynamicPricing { target_permille, gain_permille, weight_permille, max_change_permille, first };
+            assert_eq!(pricing, expected);
         }
-        let slot = |cores: u64| {
-            format!("{{ core_hour = {cores}, gpu_hour = 5_000_000, ram_gib_hour = 100_000, disk_gib_hour = 1_000 }}")
-        };
         let with_first = |cores: [u64; 4]| {
-            let slots = cores.map(slot).join(", ");
-            let line = "max_change_permille = 200 ";
-            assert!(LOCAL.contains(line));
-            Genesis::from_toml(&LOCAL.replace(line, &format!("first = [{slots}]\n{line}")))
+            let mut genesis = Genesis::from_toml(LOCAL).unwrap();
+            let PricePolicy::Dynamic(pricing) = &mut genesis.params.price_policy else { panic!("not dynamic") };
+            let floor = genesis.params.price_floor;
+            pricing.first = Some(cores.map(|micro| UnitPrices { core_hour: Credits::from_micro(micro), ..floor }));
+            Genesis::from_toml(&genesis.to_toml())
         };
         let genesis = with_first([400_000, 500_000, 600_000, 1_500_000]).unwrap();
         let PricePolicy::Dynamic(DynamicPricing { first: Some(first), .. }) = genesis.params.price_policy else {

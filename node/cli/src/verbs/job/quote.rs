@@ -78,7 +78,7 @@ fn start(at: Option<TimeMs>, now: TimeMs, unknown: &str) -> String {
 
 fn workers(spec: &JobSpec, quote: &Quote) -> String {
     let wanted = format!("{} to {} wanted", spec.workers.min, spec.workers.max);
-    let on_offer = format!("{} machines on offer meet the demand", quote.machines);
+    let on_offer = format!("on offer and large enough: {} machine(s)", quote.machines);
     match (quote.enough, quote.workers) {
         (false, _) => format!("not enough now: the job waits ({wanted}; {on_offer})"),
         (true, 0) => format!("{wanted}; {on_offer}"),
