@@ -110,8 +110,7 @@ fn a_machine_joins_by_a_code_once_and_works_for_the_account_that_made_it() {
     let mut serving = Running::start(&mut join(other.path(), &gateway, code), &other.path().join("words"));
     let joined = wait_for("the second machine to join", MINUTE, || {
         let machines = market.cli(&["lend", "status"]);
-        let found = machines.as_array().unwrap().iter().find(|m| m["id"] != machine["id"]).cloned();
-        found
+        machines.as_array().unwrap().iter().find(|m| m["id"] != machine["id"]).cloned()
     });
     assert_eq!((&joined["state"], &joined["why"]["reason"]), (&"withdrawn".into(), &"not_offered".into()));
     let id = joined["id"].as_str().unwrap();

@@ -12,8 +12,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+/// Measures one part, thoroughly or quickly.
+type Part = fn(bool) -> Value;
+
 /// What is measured, in this order: limits first, so that the rest can be read against them.
-const PARTS: &[(&str, fn(bool) -> Value)] = &[
+const PARTS: &[(&str, Part)] = &[
     ("limits", limits::measure),
     ("matching", matching::measure),
     ("ledger", ledger::measure),
