@@ -88,15 +88,18 @@ impl Change<'_> {
         let now = self.now();
         let (_, slot) = self.ledger.params().slots.slot_at(now);
         let mut unmet: Vec<Demand> = Vec::new();
-        let queued: Vec<JobId> = self.ledger.index.queued.iter().copied().collect();
+        let queued = self.ledger.index.queued.iter().map(|id| &self.ledger.jobs[id]).filter(|job| job.may_start_in(slot));
+        let affordable = queued.map(|job| (job.id, job.min_workers, self.ledger.affordable_workers(job, now)));
+        let candidates: Vec<(JobId, u32)> =
+            affordable.filter(|(_, least, workers)| workers >= least).map(|(id, _, workers)| (id, workers)).collect();
+        if candidates.is_empty() {
+            self.ledger.rematch = false;
+            return;
+        }
         // Side by side in memory: thousands of jobs look through thousands of machines.
         let mut free: Vec<(MachineId, Resources)> = self.ledger.free_machines().collect();
-        for id in queued {
+        for (id, affordable) in candidates {
             let job = &self.ledger.jobs[&id];
-            let affordable = self.ledger.affordable_workers(job, now);
-            if !job.may_start_in(slot) || affordable < job.min_workers {
-                continue;
-            }
             let demand = Demand { resources: job.demand, workers: job.min_workers, share_machine: job.share_machine };
             if unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
                 continue;
