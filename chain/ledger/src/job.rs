@@ -124,11 +124,15 @@ impl Ledger {
 
     /// What one interval of the least number of workers costs in the cheapest slot of today in which the job may start.
     fn cheapest_interval(&self, spec: &JobSpec, now: TimeMs) -> Credits {
-        let interval_ms = self.params().receipt_ms;
-        let one = |prices: UnitPrices| prices.cost(&spec.demand(), interval_ms);
-        let allowed = spec.budget.slots.iter().filter_map(|&slot| self.prices.today.map(|p| one(p.slots[usize::from(slot)])));
-        let cheapest = allowed.min().unwrap_or_else(|| one(self.unit_prices_at(now)));
-        Credits::from_micro(cheapest.micro().saturating_mul(u64::from(spec.workers.min)))
+        let cost = |prices: UnitPrices| self.interval_cost(&prices, &spec.demand(), spec.workers.min);
+        let allowed = spec.budget.slots.iter().filter_map(|&slot| self.prices.today.map(|p| cost(p.slots[usize::from(slot)])));
+        allowed.min().unwrap_or_else(|| cost(self.unit_prices_at(now)))
+    }
+
+    /// What one interval of so many workers costs at some prices.
+    pub(crate) fn interval_cost(&self, prices: &UnitPrices, demand: &Resources, workers: u32) -> Credits {
+        let one = prices.cost(demand, self.params().receipt_ms);
+        Credits::from_micro(one.micro().saturating_mul(u64::from(workers)))
     }
 
     /// `Cancel`: the job exists, is the owner's, and is not closed.

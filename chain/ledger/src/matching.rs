@@ -68,7 +68,7 @@ impl Ledger {
 
     /// The most workers whose first interval a job's escrow pays for at the prices of `now`.
     pub(crate) fn affordable_workers(&self, job: &Job, now: TimeMs) -> u32 {
-        let one = self.unit_prices_at(now).cost(&job.demand, self.params().receipt_ms);
+        let one = self.interval_cost(&self.unit_prices_at(now), &job.demand, 1);
         match job.escrow().micro().checked_div(one.micro()) {
             Some(workers) => u32::try_from(workers).unwrap_or(u32::MAX),
             None => u32::MAX,

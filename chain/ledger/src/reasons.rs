@@ -1,4 +1,4 @@
-use deepmarket_types::{Credits, JobReason, JobState, MachineReason};
+use deepmarket_types::{JobReason, JobState, MachineReason};
 
 use crate::{Job, Ledger, Machine};
 
@@ -35,8 +35,7 @@ impl Ledger {
             return JobReason::WaitsForSlot { starts };
         }
         if self.affordable_workers(job, now) < job.min_workers {
-            let one = self.unit_prices_at(now).cost(&job.demand, self.params().receipt_ms);
-            let needed = Credits::from_micro(one.micro().saturating_mul(u64::from(job.min_workers)));
+            let needed = self.interval_cost(&self.unit_prices_at(now), &job.demand, job.min_workers);
             return JobReason::WaitsForLowerPrices { needed };
         }
         let free = self.pick(&job.demand, job.min_workers, job.share_machine).len() as u32;

@@ -12,10 +12,7 @@ use deepmarket_api::{ApiError, Client};
 use deepmarket_types::{ChainId, Hash, JobId, SecretKey};
 use tokio::sync::watch;
 
-use crate::receipts::Receipts;
-
-/// Copies of a checkpoint that are asked for.
-const COPIES: usize = 2;
+use crate::{lease::COPIES, receipts::Receipts};
 
 /// The checkpoints of one lease. It stops storing when this is dropped.
 pub(crate) struct Checkpoints {

@@ -31,7 +31,7 @@ const OWNER_WAITS: Duration = Duration::from_secs(4);
 /// How long the last progress may take.
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 /// Copies of the model that are asked for, and the pause after a failed attempt; doubles up to the second value.
-const COPIES: usize = 2;
+pub(crate) const COPIES: usize = 2;
 const UPLOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// Attempts that may be refused for good before the upload counts as impossible.
 const UPLOAD_REFUSALS: u32 = 5;
