@@ -91,6 +91,15 @@ pub enum Event {
         /// The new state.
         state: LeaseState,
     },
+    /// The workers that train a job together changed.
+    Members {
+        /// Which job.
+        job: JobId,
+        /// Counts the changes.
+        generation: u32,
+        /// The leases that train from now on, in order; none: the job waits for machines.
+        members: Vec<LeaseId>,
+    },
     /// A receipt was accepted.
     Receipt {
         /// For which job.
@@ -126,14 +135,14 @@ impl Event {
         match self {
             Event::Posted { account, .. } => Some(*account),
             Event::Machine { owner, .. } | Event::Job { owner, .. } => Some(*owner),
-            Event::Lease { .. } | Event::Receipt { .. } | Event::Prices(_) => None,
+            Event::Lease { .. } | Event::Members { .. } | Event::Receipt { .. } | Event::Prices(_) => None,
         }
     }
 
     /// The job whose history shows this event.
     pub fn job(&self) -> Option<JobId> {
         match self {
-            Event::Job { job, .. } | Event::Lease { job, .. } | Event::Receipt { job, .. } => Some(*job),
+            Event::Job { job, .. } | Event::Lease { job, .. } | Event::Members { job, .. } | Event::Receipt { job, .. } => Some(*job),
             Event::Posted { cause, .. } => match cause {
                 Posting::Escrow(job) | Posting::Refund(job) | Posting::Payout { job, .. } => Some(*job),
                 _ => None,

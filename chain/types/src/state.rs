@@ -11,14 +11,10 @@ use crate::{Credits, FailureReason, Hash, LeaseId, MachineId, TimeMs};
 pub enum PanicReason {
     /// The escrow can't pay for the next interval.
     Budget,
-    /// A machine that worked for the job lost contact.
-    MachineLost,
-    /// A worker reported that it can't go on.
+    /// Workers failed more often than the spec tolerates, or in a way in which every worker would fail; this was the last time.
     Failed(FailureReason),
     /// The workers reported different results.
     Disagreement,
-    /// The owner of a machine that worked for the job took it back.
-    MachineWithdrawn,
 }
 
 impl fmt::Display for PanicReason {
@@ -26,10 +22,6 @@ impl fmt::Display for PanicReason {
         match self {
             PanicReason::Budget => {
                 f.write_str("budget: the escrow can't pay for the next interval; submit again with a larger budget")
-            }
-            PanicReason::MachineLost => f.write_str("machine lost: a machine that worked for the job lost contact; submit again"),
-            PanicReason::MachineWithdrawn => {
-                f.write_str("machine withdrawn: the owner of a machine that worked for the job took it back; submit again")
             }
             PanicReason::Failed(reason) => write!(f, "worker failed: {reason}"),
             PanicReason::Disagreement => f.write_str("disagreement: the workers reported different results"),
@@ -45,9 +37,9 @@ pub enum JobState {
     Queued,
     /// Has its leases; no receipt came yet.
     Matched,
-    /// Its workers send receipts.
+    /// Its workers train.
     Running,
-    /// Continues after the loss of workers.
+    /// All its workers were lost: it waits for machines and goes on from its last checkpoint.
     Recovering,
     /// All rounds are done; the model is the blob of this hash.
     Finished(Hash),
@@ -185,9 +177,14 @@ pub enum JobReason {
     Training {
         /// How many.
         workers: u32,
+        /// Workers that are getting ready to join them.
+        preparing: u32,
     },
-    /// It goes on without workers that were lost.
-    Recovering,
+    /// All its workers were lost; it goes on from its last checkpoint as soon as machines are there.
+    Recovering {
+        /// Workers that are getting ready.
+        preparing: u32,
+    },
     /// All rounds are done.
     Finished,
     /// Its owner stopped it.
@@ -215,8 +212,14 @@ impl fmt::Display for JobReason {
             }
             JobReason::Next => f.write_str("starts with the next block"),
             JobReason::Preparing => f.write_str("its workers fetch data and build the model"),
-            JobReason::Training { workers } => write!(f, "{workers} worker(s) train"),
-            JobReason::Recovering => f.write_str("goes on without workers that were lost"),
+            JobReason::Training { workers, preparing: 0 } => write!(f, "{workers} worker(s) train"),
+            JobReason::Training { workers, preparing } => write!(f, "{workers} worker(s) train, {preparing} get ready to join"),
+            JobReason::Recovering { preparing: 0 } => {
+                f.write_str("all its workers were lost; it goes on from its last checkpoint when machines are free")
+            }
+            JobReason::Recovering { preparing } => {
+                write!(f, "all its workers were lost; {preparing} new one(s) take up its last checkpoint")
+            }
             JobReason::Finished => f.write_str("all rounds are done"),
             JobReason::Cancelled => f.write_str("stopped by its owner"),
             JobReason::Aborted { why, lease, machine } => {
@@ -240,8 +243,8 @@ pub enum LeaseState {
     Finished,
     /// The worker reported that it can't go on.
     Failed(FailureReason),
-    /// The machine lost contact.
+    /// The machine lost contact, or the job's other workers could not reach it or waited for it too long.
     Lost,
-    /// The job ended (cancelled, out of budget, another worker failed) or the owner withdrew the machine.
+    /// The job ended (cancelled, out of budget, failed, finished without it) or the owner withdrew the machine.
     Ended,
 }

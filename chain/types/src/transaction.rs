@@ -81,6 +81,15 @@ pub enum FailureReason {
     OwnerReturned,
     /// Parameters or loss became infinite or not a number.
     Diverged,
+    /// The machine's agent was started anew: what it was doing for the lease is gone.
+    AgentRestarted,
+}
+
+impl FailureReason {
+    /// Did the work end for a cause outside of it? Such an end is nobody's failure: the job goes on elsewhere.
+    pub fn is_preemption(self) -> bool {
+        matches!(self, FailureReason::OwnerReturned | FailureReason::AgentRestarted | FailureReason::PeerLost)
+    }
 }
 
 impl fmt::Display for FailureReason {
@@ -93,6 +102,7 @@ impl fmt::Display for FailureReason {
             FailureReason::Disagreement => "the workers held different parameters after the same round",
             FailureReason::OwnerReturned => "the machine's owner took it back",
             FailureReason::Diverged => "the training diverged: parameters or loss are not finite any more",
+            FailureReason::AgentRestarted => "the machine's agent was started anew",
         })
     }
 }
@@ -109,6 +119,16 @@ pub enum LeaseOutcome {
     Failed(FailureReason),
 }
 
+/// A job's state that was stored as a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The blob: a safetensors file of the model and the optimizer's state.
+    pub state: Hash,
+    /// Rounds of the job that are in it.
+    pub rounds: u64,
+}
+
 /// A machine's signed statement of the work it did for one lease so far (cumulative: a lost one costs nothing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,7 +141,10 @@ pub struct Receipt {
     pub rank: u32,
     /// Counts up from 1 for each lease; a gap is a receipt that was lost, which costs nothing.
     pub sequence: u32,
-    /// Rounds done since the lease began.
+    /// The first round that this worker took part in, counted from 0 over the whole job; equal to `rounds` before it took part in
+    /// any.
+    pub from: u64,
+    /// Rounds of the job that were done when this was written. The worker took part in all from `from` on.
     pub rounds: u64,
     /// Samples trained on since the lease began.
     pub samples: u64,
@@ -133,9 +156,11 @@ pub struct Receipt {
     pub commitments: Hash,
     /// Mean training loss of the last round in millionths, saturating.
     pub loss_micro: u64,
-    /// The last model that was stored on the way, as [`LeaseOutcome::Finished`] names the final one: what is kept of a job that
-    /// is stopped. The job keeps what rank 0 names.
-    pub checkpoint: Option<Hash>,
+    /// The last state that was stored on the way: the model, and all that is needed to go on from it. The job keeps what its first
+    /// member names.
+    pub checkpoint: Option<Checkpoint>,
+    /// Another member of the job that this worker can't reach, or that is far behind the others.
+    pub missing: Option<LeaseId>,
     /// How the lease stands.
     pub outcome: LeaseOutcome,
 }

@@ -24,21 +24,24 @@ mod print;
 pub mod protocol;
 mod read;
 mod schedule;
+mod shares;
 mod size;
 mod spec;
 mod toml_tree;
 
 pub use decimal::{Decimal, DecimalError};
 pub use error::{SpecError, SpecProblem};
-pub use manifest::{DataError, DatasetManifest, Dtype, Features, Shard, Split, Targets, shards_of_rank};
+pub use manifest::{DataError, DatasetManifest, Dtype, Features, Shard, Split, Targets};
 pub use permutation::permutation;
 pub use schedule::Schedule;
+pub use shares::share_out;
 pub use size::{
     ACTIVATION_BYTES, BASELINE_MIB, MAX_BATCH, MAX_DIMENSION, MAX_EPOCHS, MAX_LAYERS, MAX_LOCAL_STEPS, MAX_MULTIPLY_ADDS,
     MAX_PARAMETERS, MAX_RAM_MIB, MAX_WORKERS, PARAMETER_BYTES, Size, layer_shapes,
 };
 pub use spec::{
-    Budget, Data, JobSpec, Kind, Layer, LearningRate, Loss, MAX_SPEC_BYTES, Mode, Model, Optimizer, Recovery, Training, Workers,
+    Budget, Data, JobSpec, Kind, Layer, LearningRate, Loss, MAX_SPEC_BYTES, Mode, Model, Optimizer, Outer, Recovery, Training,
+    Updates, Workers,
 };
 
 /// The spec that tests start from.

@@ -49,6 +49,11 @@ pub enum Features {
     },
     /// Floats as they are.
     F32,
+    /// Numbers of tokens, stored as `U16`, of shape `[length]`.
+    Tokens {
+        /// How many tokens there are.
+        vocabulary: u32,
+    },
 }
 
 /// How `x` is stored in a shard.
@@ -58,6 +63,8 @@ pub enum Dtype {
     U8,
     /// Floats.
     F32,
+    /// Tokens.
+    U16,
 }
 
 impl Features {
@@ -66,6 +73,7 @@ impl Features {
         match self {
             Features::U8 { .. } => Dtype::U8,
             Features::F32 => Dtype::F32,
+            Features::Tokens { .. } => Dtype::U16,
         }
     }
 }
@@ -83,6 +91,11 @@ pub enum Targets {
     Values {
         /// The shape of one sample's values.
         shape: Vec<u32>,
+    },
+    /// A token for each position of `x`, as numbers of type `U16` and of the same shape: the next one, for a language model.
+    Tokens {
+        /// How many tokens there are.
+        vocabulary: u32,
     },
 }
 
@@ -185,6 +198,10 @@ impl DatasetManifest {
             }
             Targets::Class { .. } => {}
             Targets::Values { shape } => check_shape("y.shape", shape)?,
+            Targets::Tokens { vocabulary } => check_vocabulary("y.vocabulary", *vocabulary)?,
+        }
+        if let Features::Tokens { vocabulary } = self.x {
+            check_vocabulary("x.vocabulary", vocabulary)?;
         }
         if self.splits.is_empty() || self.splits.len() > MAX_SPLITS {
             return Err(bad("splits", format!("there are {}, not 1 to {MAX_SPLITS}", self.splits.len())));
@@ -227,6 +244,7 @@ impl DatasetManifest {
         match self.x.dtype() {
             Dtype::U8 => values,
             Dtype::F32 => values * 4,
+            Dtype::U16 => values * 2,
         }
     }
 
@@ -256,6 +274,7 @@ impl JobSpec {
         let expected = match (&manifest.y, self.training.loss) {
             (Targets::Class { classes }, _) => vec![*classes],
             (Targets::Values { shape }, Loss::Mse) => shape.clone(),
+            (Targets::Tokens { vocabulary }, _) => manifest.shape.iter().copied().chain([*vocabulary]).collect(),
             (Targets::Values { .. }, Loss::CrossEntropy) => {
                 let found = format!("cross_entropy needs classes, and dataset '{}' has values", manifest.name);
                 return Err(SpecError::new(DataMismatch, "training.loss", found, "use loss = \"mse\""));
@@ -268,11 +287,6 @@ impl JobSpec {
         }
         Ok(size)
     }
-}
-
-/// The shards of one rank: every `world`-th, from `rank` on. Indexes into `shards`.
-pub fn shards_of_rank(shards: &[Shard], world: u32, rank: u32) -> Vec<usize> {
-    (0..shards.len()).filter(|index| index % world.max(1) as usize == rank as usize).collect()
 }
 
 fn check_name(place: &str, name: &str) -> Result<(), DataError> {
@@ -289,6 +303,13 @@ fn check_shape(place: &str, shape: &[u32]) -> Result<(), DataError> {
         return Err(bad(place, why));
     }
     Ok(())
+}
+
+fn check_vocabulary(place: &str, vocabulary: u32) -> Result<(), DataError> {
+    match (2..=MAX_DIMENSION).contains(&vocabulary) {
+        true => Ok(()),
+        false => Err(bad(place, format!("{vocabulary} is not 2 to {MAX_DIMENSION}"))),
+    }
 }
 
 fn bad(place: impl Into<String>, why: impl Into<String>) -> DataError {

@@ -4,10 +4,10 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-/// The order in which a rank uses its samples in one epoch: a permutation of `0..samples` that follows from the seed that
+/// The order in which the samples of a shard are used in one epoch: a permutation of `0..samples` that follows from the seed that
 /// the chain fixed when the job was matched. Fisher-Yates over ChaCha8, without modulo bias.
-pub fn permutation(seed: &Hash, rank: u32, epoch: u64, samples: u32) -> Vec<u32> {
-    let key = Hash::tagged("deepmarket/v1/permutation", &[&seed.0, &rank.to_le_bytes(), &epoch.to_le_bytes()]);
+pub fn permutation(seed: &Hash, shard: u32, epoch: u64, samples: u32) -> Vec<u32> {
+    let key = Hash::tagged("deepmarket/v1/permutation", &[&seed.0, &shard.to_le_bytes(), &epoch.to_le_bytes()]);
     let mut rng = ChaCha8Rng::from_seed(key.0);
     let mut order: Vec<u32> = (0..samples).collect();
     for i in (1..order.len()).rev() {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_permutation_holds_each_sample_once_and_follows_from_seed_rank_and_epoch() {
+    fn a_permutation_holds_each_sample_once_and_follows_from_seed_shard_and_epoch() {
         let seed = Hash::of(b"seed");
         let order = permutation(&seed, 1, 2, 1000);
         let mut sorted = order.clone();

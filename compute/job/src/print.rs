@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use crate::{JobSpec, Kind, Layer, LearningRate, Loss, Mode, Optimizer, spec::SLOT_NAMES};
+use crate::{JobSpec, Kind, Layer, LearningRate, Loss, Mode, Optimizer, Outer, spec::SLOT_NAMES};
 
 impl JobSpec {
     /// The spec as TOML, every option spelled out; [`JobSpec::from_toml`] reads it back to the same spec.
@@ -45,11 +45,15 @@ impl JobSpec {
         writeln!(out, "schedule = {}\nbatch = {}\nepochs = {}", schedule(&t.schedule), t.batch, t.epochs)?;
         let mode = match t.mode {
             Mode::Sync => "\"sync\"".to_owned(),
-            Mode::Local { steps } => format!("{{ local = {{ steps = {steps} }} }}"),
+            Mode::Local { steps, outer: Outer::Average } => format!("{{ local = {{ steps = {steps} }} }}"),
+            Mode::Local { steps, outer: Outer::Nesterov { lr, momentum } } => {
+                format!("{{ local = {{ steps = {steps}, outer = {{ nesterov = {{ lr = {lr}, momentum = {momentum} }} }} }} }}")
+            }
             Mode::Async { staleness } => format!("{{ async = {{ staleness = {staleness} }} }}"),
         };
         writeln!(out, "seed = {}\nmode = {mode}", t.seed)?;
-        writeln!(out, "\n[recovery]\ncheckpoint_rounds = {}", self.recovery.checkpoint_rounds)
+        writeln!(out, "\n[recovery]\ncheckpoint_rounds = {}", self.recovery.checkpoint_rounds)?;
+        writeln!(out, "restarts = {}", self.recovery.restarts)
     }
 }
 

@@ -7,10 +7,11 @@
 //! ```text
 //! worker                        trainer
 //! Start ───────────────────────▶ builds the model      ─▶ Started
-//! Shard (own train shards, …) ─▶ keeps the samples     ─▶ Loaded       once for each shard
+//! Shard ───────────────────────▶ keeps the samples     ─▶ Loaded       once for each shard that isn't there yet
+//! Assign ──────────────────────▶ works on these        ─▶ Assigned     at the beginning, and when ranks come and go
 //! Round(0) ────────────────────▶ computes              ─▶ Update
 //! Apply(average over ranks) ───▶ steps, or takes over  ─▶ Applied
-//! … Round(n), Apply, Evaluate, Save …
+//! … Round(n), Apply, Evaluate, Save, Restore, Assign …
 //! Export ──────────────────────▶                       ─▶ Model
 //! Stop ────────────────────────▶                       ─▶ Bye
 //! ```
@@ -45,23 +46,31 @@ pub enum Request {
         spec: Vec<u8>,
         /// Fixed by the chain when the job was matched; decides the order of samples and dropout.
         seed: Hash,
-        /// This worker's rank.
-        rank: u32,
-        /// Ranks of the job.
+        /// Ranks with which the job began: the schedule is made for so many.
         world: u32,
         /// Samples of the whole training split.
         train_samples: u64,
         /// Canonical bytes of the [`DatasetManifest`](crate::DatasetManifest).
         data: Vec<u8>,
     },
-    /// Gives samples; each rank's shards in the order of [`shards_of_rank`](crate::shards_of_rank).
+    /// Gives samples.
     Shard {
         /// Where they belong.
         part: Part,
+        /// The shard's index in its split.
+        index: u32,
         /// A safetensors file.
         bytes: Vec<u8>,
     },
-    /// Computes a round. Asking again before `Apply` gives the same answer.
+    /// Says which shards to work on from now on; all must have been given. Others are forgotten.
+    Assign {
+        /// To train on; ascending.
+        train: Vec<u32>,
+        /// To evaluate on; ascending.
+        validate: Vec<u32>,
+    },
+    /// Computes a round: the next one, or in `async` one of those that may be ahead. Asking again before `Apply` gives the same
+    /// answer.
     Round {
         /// The round, counted from 0; rounds are applied in order.
         round: u64,
@@ -73,6 +82,11 @@ pub enum Request {
     },
     /// Evaluates the model on the validation shards.
     Evaluate,
+    /// Computes the model's outputs for one of the validation shards.
+    Predict {
+        /// The shard's index in its split.
+        index: u32,
+    },
     /// Asks for the whole state: parameters, statistics, optimizer, next round.
     Save,
     /// Goes back to a saved state.
@@ -108,12 +122,20 @@ pub enum Reply {
     },
     /// To `Shard`.
     Loaded {
-        /// Samples of this part so far.
+        /// Samples of the shard.
         samples: u64,
+    },
+    /// To `Assign`.
+    Assigned {
+        /// Samples to train on.
+        train_samples: u64,
+        /// Samples to evaluate on.
+        validate_samples: u64,
     },
     /// To `Round`.
     Update {
-        /// Gradients (`sync`) or parameters (`local`), then statistics. To be averaged weighted by `samples`.
+        /// Gradients (`sync`, `async`) or changes of the parameters (`local`), then changes of the statistics. To be averaged weighted
+        /// by `samples`.
         values: Vec<u8>,
         /// Samples that the round used; may be 0 on a rank with little data (then `values` weigh nothing).
         samples: u64,
@@ -140,9 +162,22 @@ pub enum Reply {
         /// Bits of the `f64` sum of the loss.
         loss_sum: u64,
     },
+    /// To `Predict`.
+    Predicted {
+        /// The outputs of the shard's samples, one after the other.
+        outputs: Vec<u8>,
+        /// The shape of one sample's outputs.
+        shape: Vec<u32>,
+        /// What the shard's targets say of them.
+        samples: u64,
+        /// Right answers (datasets with classes).
+        correct: Option<u64>,
+        /// Bits of the `f64` sum of the loss.
+        loss_sum: u64,
+    },
     /// To `Save`.
     Saved {
-        /// The state.
+        /// The state: a safetensors file as `Export` gives it, with the optimizer's state in further tensors.
         state: Vec<u8>,
         /// Hash of parameters and statistics.
         parameters: Hash,

@@ -3,7 +3,7 @@ use toml::de::DeTable;
 
 use crate::{
     Budget, Data, Decimal, JobSpec, Kind, Layer, LearningRate, Loss, MAX_LAYERS, MAX_SPEC_BYTES, Mode, Model, Optimizer,
-    Recovery, SpecError,
+    Outer, Recovery, SpecError, Updates,
     SpecProblem::{BadValue, Missing, NotCanonical, Syntax, UnknownDataset},
     Training, Workers,
     spec::{SLOT_NAMES, defaults},
@@ -113,7 +113,7 @@ fn data(root: &Table, resolve: &dyn Fn(&str) -> Option<Hash>) -> Result<Data, Sp
 }
 
 fn model(root: &Table) -> Result<Model, SpecError> {
-    let table = root.required("model", "a section [model] with input and layers")?.table(&["input", "layers"])?;
+    let table = root.required("model", "a section [model] with input and layers")?.table(&["input", "layers", "parameters"])?;
     let input = table.required("input", "the shape of a sample, for example input = [1, 28, 28]")?;
     let mut shape = Vec::new();
     for dimension in input.list()?.iter().take(8) {
@@ -124,7 +124,7 @@ fn model(root: &Table) -> Result<Model, SpecError> {
     if nodes.len() > MAX_LAYERS {
         return Err(layers.error(BadValue, format!("there are {} layers", nodes.len()), format!("use 1 to {MAX_LAYERS}")));
     }
-    Ok(Model { input: shape, layers: nodes.iter().map(layer).collect::<Result<_, _>>()? })
+    Ok(Model { input: shape, layers: nodes.iter().map(layer).collect::<Result<_, _>>()?, parameters: None })
 }
 
 const LAYERS: &[&str] = &[
@@ -222,6 +222,7 @@ fn training(root: &Table) -> Result<Training, SpecError> {
         epochs: table.required("epochs", "how often each sample is used, for example epochs = 5")?.u32()?,
         seed: table.u64_or("seed", 0)?,
         mode: table.optional("mode").map_or(Ok(Mode::Sync), |node| mode(&node))?,
+        updates: Updates::F32,
     })
 }
 
@@ -296,17 +297,18 @@ fn mode(node: &Node) -> Result<Mode, SpecError> {
             let example = "{ local = { steps = 64 } }";
             let options = options.ok_or_else(|| node.error(Missing, "local needs its steps", format!("write {example}")))?;
             let table = options.table(&["steps"])?;
-            Ok(Mode::Local { steps: table.required("steps", "the steps between averages, for example steps = 64")?.u32()? })
+            Ok(Mode::Local { outer: Outer::Average, steps: table.required("steps", "the steps between averages, for example steps = 64")?.u32()? })
         }
         _ => {
             let table = options.map(|options| options.table(&["staleness"])).transpose()?;
-            Ok(Mode::Async { staleness: table.map_or(Ok(1), |table| table.u32_or("staleness", 1))? })
+            Ok(Mode::Async { staleness: table.map_or(Ok(defaults::STALENESS), |table| table.u32_or("staleness", defaults::STALENESS))? })
         }
     }
 }
 
 fn recovery(root: &Table) -> Result<Recovery, SpecError> {
-    let Some(node) = root.optional("recovery") else { return Ok(Recovery { checkpoint_rounds: 0 }) };
-    let table = node.table(&["checkpoint_rounds"])?;
-    Ok(Recovery { checkpoint_rounds: table.u32_or("checkpoint_rounds", 0)? })
+    let Some(node) = root.optional("recovery") else { return Ok(Recovery { checkpoint_rounds: 0, restarts: defaults::RESTARTS }) };
+    let table = node.table(&["checkpoint_rounds", "restarts"])?;
+    let restarts = table.u32_or("restarts", defaults::RESTARTS)?;
+    Ok(Recovery { checkpoint_rounds: table.u32_or("checkpoint_rounds", 0)?, restarts })
 }

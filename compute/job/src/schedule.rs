@@ -6,13 +6,16 @@ use crate::{Decimal, JobSpec, LearningRate, MAX_EPOCHS, Mode, Training};
 pub(crate) const MAX_SAMPLES: u64 = 1 << 40;
 
 /// How a job's samples are cut into steps, rounds and epochs. The same on every rank: it follows from the spec, the size of
-/// the training split and the number of ranks.
+/// the training split and the number of ranks with which the job began.
 ///
-/// - `sync`: all ranks take one step together and share its samples; a round is one step.
-/// - `local`: each rank takes its own steps; a round is [`Schedule::steps_per_round`] of them and never crosses an epoch's end.
+/// - `sync`, `async`: all ranks take one step together and share its samples; a round is one step.
+/// - `local`: each rank takes its own steps; a round is [`Schedule::steps_per_round`] of them, for ranks of equal speed, and never
+///   crosses an epoch's end.
 ///
-/// In step *k* of an epoch of *S* steps, a rank that holds *n* samples uses the positions *⌊n·k/S⌋ .. ⌊n·(k+1)/S⌋* of its own
-/// permutation of that epoch: each sample is used exactly once an epoch, however unevenly the shards lie.
+/// Which samples a round uses doesn't depend on who computes it: of an epoch of *S* steps, the steps *a* to *b* use the positions
+/// *⌊(n·a + φ)/S⌋ .. ⌊(n·b + φ)/S⌋* of a shard of *n* samples, in that shard's own permutation of the epoch; *φ* differs from shard
+/// to shard, so that not all of them give one more in the same step. So each sample is used exactly once an epoch, however often
+/// the shards change hands, as long as each round counts exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Steps of one epoch; at least 1.
@@ -33,8 +36,8 @@ impl Schedule {
         let train_samples = train_samples.min(MAX_SAMPLES);
         let (batch, epochs) = (u64::from(training.batch.max(1)), u64::from(training.epochs.min(MAX_EPOCHS)));
         let (per_step, steps_per_round) = match training.mode {
-            Mode::Sync => (batch, 1),
-            Mode::Local { steps } | Mode::Async { staleness: steps } => {
+            Mode::Sync | Mode::Async { .. } => (batch, 1),
+            Mode::Local { steps, .. } => {
                 (batch.saturating_mul(world.max(1).into()), u64::from(steps.max(1)))
             }
         };
@@ -73,12 +76,26 @@ impl Schedule {
         round / self.rounds_per_epoch()
     }
 
-    /// The positions in a rank's permutation that a step uses; may be empty where a rank holds fewer samples than an epoch
-    /// has steps.
-    pub fn batch_of(&self, step: u64, own_samples: u64) -> Range<u64> {
-        let position = |k: u64| (u128::from(own_samples) * u128::from(k) / u128::from(self.steps_per_epoch)) as u64;
-        let k = step % self.steps_per_epoch;
-        position(k)..position(k + 1)
+    /// The positions in a shard's permutation that a round uses. `shard` is its index among the split's `shards`; it has `samples`.
+    /// May be empty where it has fewer samples than an epoch has steps.
+    pub fn slice(&self, round: u64, shard: u32, shards: u32, samples: u64) -> Range<u64> {
+        let (steps, all) = (self.steps_of_round(round), u128::from(self.steps_per_epoch));
+        let phase = all * u128::from(shard) / u128::from(shards.max(shard + 1));
+        let position = |k: u64| ((u128::from(samples) * u128::from(k) + phase) / all) as u64;
+        let first = steps.start % self.steps_per_epoch;
+        position(first)..position(first + (steps.end - steps.start))
+    }
+
+    /// The rounds from which on an epoch counts: its first one.
+    pub fn first_round_of(&self, epoch: u64) -> u64 {
+        epoch * self.rounds_per_epoch()
+    }
+
+    /// The step whose learning rate holds for the `number`-th of `of` steps that a rank takes in a round: a faster machine has more
+    /// samples, and takes more steps.
+    pub fn step_of(&self, round: u64, number: u64, of: u64) -> u64 {
+        let steps = self.steps_of_round(round);
+        steps.start + (u128::from(steps.end - steps.start) * u128::from(number) / u128::from(of.max(1))) as u64
     }
 
     /// The epoch that ends with this round, if one does.
@@ -137,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{permutation, spec_for_tests};
+    use crate::{Outer, permutation, spec_for_tests};
 
     fn spec(batch: u32, epochs: u32, mode: Mode) -> JobSpec {
         let mut spec = spec_for_tests();
@@ -145,27 +162,28 @@ mod tests {
         spec
     }
 
+    fn mode(local: bool, steps: u32) -> Mode {
+        if local { Mode::Local { steps, outer: Outer::Average } } else { Mode::Sync }
+    }
+
     proptest! {
         #[test]
         fn each_sample_is_used_exactly_once_an_epoch_whatever_the_world_and_the_shards(
-            ranks in proptest::collection::vec(0_u32..300, 1..7),
+            shards in proptest::collection::vec(1_u32..300, 1..9),
+            world in 1_u32..7,
             batch in 1_u32..200,
             steps in 1_u32..20,
             local: bool,
         ) {
-            let samples: u64 = ranks.iter().map(|n| u64::from(*n)).sum();
-            prop_assume!(samples > 0);
-            let mode = if local { Mode::Local { steps } } else { Mode::Sync };
-            let schedule = Schedule::new(&spec(batch, 2, mode), samples, ranks.len() as u32);
-            for (rank, own) in ranks.iter().enumerate() {
+            let samples: u64 = shards.iter().map(|n| u64::from(*n)).sum();
+            let schedule = Schedule::new(&spec(batch, 2, mode(local, steps)), samples, world);
+            for (shard, own) in (0..).zip(&shards) {
                 for epoch in 0..2 {
-                    let order = permutation(&deepmarket_types::Hash::default(), rank as u32, epoch, *own);
+                    let order = permutation(&deepmarket_types::Hash::default(), shard, epoch, *own);
                     let mut used = vec![0; *own as usize];
-                    for round in 0..schedule.rounds {
-                        for step in schedule.steps_of_round(round).filter(|step| schedule.epoch_of_step(*step) == epoch) {
-                            for position in schedule.batch_of(step, u64::from(*own)) {
-                                used[order[position as usize] as usize] += 1;
-                            }
+                    for round in (0..schedule.rounds).filter(|round| schedule.epoch_of_round(*round) == epoch) {
+                        for position in schedule.slice(round, shard, shards.len() as u32, u64::from(*own)) {
+                            used[order[position as usize] as usize] += 1;
                         }
                     }
                     prop_assert!(used.iter().all(|times| *times == 1));
@@ -174,11 +192,21 @@ mod tests {
         }
 
         #[test]
+        fn the_rounds_of_equal_shards_are_equally_large(shards in 1_u32..80, own in 1_u64..300, batch in 1_u32..200) {
+            let samples = u64::from(shards) * own;
+            let schedule = Schedule::new(&spec(batch, 1, Mode::Sync), samples, 1);
+            let sizes: Vec<u64> = (0..schedule.rounds)
+                .map(|round| (0..shards).map(|shard| { let s = schedule.slice(round, shard, shards, own); s.end - s.start }).sum())
+                .collect();
+            let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+            prop_assert!(most - least <= 2, "{least} to {most}");
+        }
+
+        #[test]
         fn rounds_cover_all_steps_in_order_and_never_cross_an_epochs_end(
             samples in 1_u64..5000, world in 1_u32..9, batch in 1_u32..300, epochs in 1_u32..5, steps in 1_u32..70, local: bool,
         ) {
-            let mode = if local { Mode::Local { steps } } else { Mode::Sync };
-            let schedule = Schedule::new(&spec(batch, epochs, mode), samples, world);
+            let schedule = Schedule::new(&spec(batch, epochs, mode(local, steps)), samples, world);
             let mut next = 0;
             let mut ended = Vec::new();
             for round in 0..schedule.rounds {
@@ -207,11 +235,13 @@ mod tests {
 
         #[test]
         fn no_schedule_overflows(samples: u64, world: u32, batch: u32, epochs: u32, steps: u32, round: u64, own: u64) {
-            let schedule = Schedule::new(&spec(batch, epochs, Mode::Local { steps }), samples, world);
+            let schedule = Schedule::new(&spec(batch, epochs, mode(true, steps)), samples, world);
             let steps = schedule.steps_of_round(round.min(u64::MAX - 1));
             prop_assert!(steps.start <= steps.end);
-            let batch = schedule.batch_of(round, own);
-            prop_assert!(batch.end <= own);
+            let slice = schedule.slice(round.min(schedule.rounds.saturating_sub(1)), 0, 1, own);
+            prop_assert!(slice.start <= slice.end && slice.end <= own);
+            let step = schedule.step_of(round, own, own.saturating_add(1));
+            prop_assert!(step <= schedule.steps);
         }
     }
 
@@ -236,7 +266,7 @@ mod tests {
     fn sync_shares_a_steps_samples_and_local_does_not() {
         let sync = Schedule::new(&spec(64, 5, Mode::Sync), 60_000, 3);
         assert_eq!((sync.steps_per_epoch, sync.rounds), (938, 4690));
-        let local = Schedule::new(&spec(64, 5, Mode::Local { steps: 64 }), 60_000, 3);
+        let local = Schedule::new(&spec(64, 5, mode(true, 64)), 60_000, 3);
         assert_eq!((local.steps_per_epoch, local.rounds_per_epoch(), local.rounds), (313, 5, 25));
         assert_eq!(local.steps_of_round(4), 256..313);
         assert_eq!(local.steps_of_round(5), 313..377);

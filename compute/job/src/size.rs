@@ -19,6 +19,8 @@ pub const MAX_BATCH: u32 = 65_536;
 pub const MAX_EPOCHS: u32 = 10_000;
 /// The most steps of a local round.
 pub const MAX_LOCAL_STEPS: u32 = 100_000;
+/// The most rounds that an average may be late.
+pub const MAX_STALENESS: u32 = 16;
 /// The most memory or disk that one worker may ask for, in MiB: 4 TiB.
 pub const MAX_RAM_MIB: u64 = 4 * 1024 * 1024;
 /// The most CPU cores or GPUs that one worker may ask for.
@@ -161,10 +163,8 @@ impl JobSpec {
         }
         match t.mode {
             Mode::Sync => Ok(()),
-            Mode::Local { steps } => within("training.mode.local.steps", steps.into(), 1, MAX_LOCAL_STEPS.into()),
-            Mode::Async { .. } => {
-                Err(later("training.mode", "async is not in this release; use \"sync\" or { local = { steps = 64 } }"))
-            }
+            Mode::Local { steps, .. } => within("training.mode.local.steps", steps.into(), 1, MAX_LOCAL_STEPS.into()),
+            Mode::Async { staleness } => within("training.mode.async.staleness", staleness.into(), 1, MAX_STALENESS.into()),
         }
     }
 
@@ -225,7 +225,7 @@ impl JobSpec {
     /// The memory that each worker must be given, in MiB.
     fn check_memory(&self, size: &Size) -> Result<u64, SpecError> {
         let samples = u128::from(match self.training.mode {
-            Mode::Sync => self.training.batch.div_ceil(self.workers.min),
+            Mode::Sync | Mode::Async { .. } => self.training.batch.div_ceil(self.workers.min),
             _ => self.training.batch,
         });
         let mib = |bytes: u128| bytes.div_ceil(1024 * 1024);

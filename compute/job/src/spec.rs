@@ -35,9 +35,9 @@ pub struct JobSpec {
 pub enum Kind {
     /// Trains a model.
     Train,
-    /// Evaluates a trained model. Not in this release.
+    /// Evaluates a model on the validation split.
     Evaluate,
-    /// Computes a trained model's outputs. Not in this release.
+    /// Computes a model's outputs for the validation split.
     Predict,
 }
 
@@ -87,6 +87,8 @@ pub struct Model {
     pub input: Vec<u32>,
     /// From input to output.
     pub layers: Vec<Layer>,
+    /// The model to start from, or to evaluate or predict with: the blob of an earlier job's result.
+    pub parameters: Option<Hash>,
 }
 
 /// One layer. Kernels, strides and paddings are square; images are `[channels, height, width]`.
@@ -195,6 +197,20 @@ pub struct Training {
     pub seed: u64,
     /// How ranks work together.
     pub mode: Mode,
+    /// How updates travel between ranks.
+    pub updates: Updates,
+}
+
+/// How the values of an update travel between ranks. What a narrower type cuts off is added to the next update (error feedback).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Updates {
+    /// As they are: four bytes a value.
+    #[default]
+    F32,
+    /// Two bytes a value.
+    Bf16,
+    /// About one byte a value: blocks share a scale.
+    Int8,
 }
 
 /// What is minimised: the mean over a step's samples.
@@ -288,15 +304,31 @@ pub enum LearningRate {
 pub enum Mode {
     /// They average gradients at each step.
     Sync,
-    /// They average parameters after some steps of their own.
+    /// They average what changed after some steps of their own.
     Local {
         /// Steps between averages.
         steps: u32,
+        /// What is done with the average.
+        outer: Outer,
     },
-    /// They don't wait for each other. Not in this release.
+    /// As [`Mode::Sync`], but a round's average is taken over some rounds later: exchanging goes on while they compute.
     Async {
-        /// The most rounds that an update may be late.
+        /// The rounds that an average is late.
         staleness: u32,
+    },
+}
+
+/// What is done with the average of all ranks' changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Outer {
+    /// It is taken over: the parameters become the ranks' mean.
+    Average,
+    /// It is a gradient for an outer optimizer with Nesterov momentum (DiLoCo, Douillard et al. 2023).
+    Nesterov {
+        /// Learning rate.
+        lr: Decimal,
+        /// Share of the last change that is kept.
+        momentum: Decimal,
     },
 }
 
@@ -305,6 +337,8 @@ pub enum Mode {
 pub struct Recovery {
     /// Rounds between checkpoints; 0: none.
     pub checkpoint_rounds: u32,
+    /// Failures of workers that the job survives (out of memory, a crash). Machines that leave or lose contact aren't failures.
+    pub restarts: u32,
 }
 
 impl JobSpec {
@@ -348,6 +382,10 @@ pub(crate) mod defaults {
     use crate::Decimal;
 
     pub(crate) const DISK_MIB: u64 = 1024;
+    pub(crate) const RESTARTS: u32 = 3;
+    pub(crate) const STALENESS: u32 = 1;
+    pub(crate) const OUTER_LR: Decimal = Decimal::from_nanos(700_000_000);
+    pub(crate) const OUTER_MOMENTUM: Decimal = Decimal::from_nanos(900_000_000);
     pub(crate) const BETA1: Decimal = Decimal::from_nanos(900_000_000);
     pub(crate) const BETA2: Decimal = Decimal::from_nanos(999_000_000);
     pub(crate) const ADAM_EPSILON: Decimal = Decimal::from_nanos(10);

@@ -2,7 +2,7 @@
 //! ids and hashes are texts.
 
 use deepmarket_types::{
-    AccountId, ChainId, Credits, Event, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseState, MachineConfig, MachineId,
+    AccountId, ChainId, Checkpoint, Credits, Event, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseState, MachineConfig, MachineId,
     MachineReason, MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs, UnitPrices, Voucher,
 };
 use serde::{Deserialize, Serialize};
@@ -315,19 +315,16 @@ pub struct JobView {
     /// The model, once finished.
     #[schema(value_type = Option<String>)]
     pub result: Option<Hash>,
-    /// The last model that was stored on the way: what is left of a job that was stopped.
-    #[serde(default)]
-    pub checkpoint: Option<CheckpointView>,
-}
-
-/// A model that was stored while its job ran.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct CheckpointView {
-    /// The model's blob.
-    #[schema(value_type = String)]
-    pub model: Hash,
-    /// Rounds done by then, or a little later.
-    pub rounds: u64,
+    /// The last state that was stored on the way: what it goes on from, or what is left of it where it was stopped.
+    #[schema(value_type = Option<Object>)]
+    pub checkpoint: Option<Checkpoint>,
+    /// Counts how often `members` changed.
+    pub generation: u32,
+    /// The leases that train together now, in order.
+    #[schema(value_type = Vec<String>)]
+    pub members: Vec<LeaseId>,
+    /// Workers that failed so far; leaving and losing contact don't count.
+    pub failures: u32,
 }
 
 /// One rank as its fellow workers need it.
@@ -346,6 +343,8 @@ pub struct RankView {
     pub key: PublicKey,
     /// Where it listens.
     pub addresses: Vec<String>,
+    /// How fast its machine is said or was seen to train, in million multiply-adds a second; 0 where nobody knows.
+    pub speed: u64,
 }
 
 /// An active lease with all that a worker needs to serve it: `GET /v1/machines/{id}/leases`.
@@ -369,8 +368,15 @@ pub struct Assignment {
     /// What the worker may use.
     #[schema(value_type = Object)]
     pub resources: Resources,
-    /// All ranks of the job in order, this one included.
-    pub ranks: Vec<RankView>,
+    /// Counts the changes of `members`.
+    pub generation: u32,
+    /// The leases that train the job together, in order. One that got ready becomes a member with one of the next blocks.
+    pub members: Vec<RankView>,
+    /// The ranks with which the job began: its schedule is made for so many.
+    pub world: u32,
+    /// The last state that was stored on the way.
+    #[schema(value_type = Option<Object>)]
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// A question for a price: `POST /v1/quotes`.
@@ -700,12 +706,30 @@ pub enum ProgressKind {
         /// Bytes sent to and received from other ranks.
         exchanged_bytes: u64,
     },
-    /// An epoch ended and the model was evaluated on the validation split by all ranks together.
+    /// Workers trained some rounds together: the job's ledger of batches. A later entry that begins before the end of an earlier one
+    /// replaces it from there on: the job went on from a checkpoint.
+    Trained {
+        /// How often the workers had changed.
+        generation: u32,
+        /// The first of these rounds, counted from 0 over the whole job. They belong to one epoch.
+        from: u64,
+        /// The round after the last one.
+        to: u64,
+        /// The epoch, counted from 0.
+        epoch: u64,
+        /// Samples that they used, all workers together.
+        samples: u64,
+        /// The workers' ranks.
+        ranks: Vec<u32>,
+    },
+    /// An epoch ended; the model was evaluated on the validation split by all ranks together.
     Epoch {
         /// The epoch, counted from 0.
         epoch: u64,
         /// Epochs in all.
         epochs: u64,
+        /// Samples that were trained on in this epoch, all workers together: each of the training split once.
+        trained: u64,
         /// Correct answers of the whole split (classification only).
         correct: Option<u64>,
         /// Samples of the whole split.
