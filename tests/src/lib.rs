@@ -4,6 +4,7 @@
 //! parts are killed with SIGKILL. Waiting is always for an event, with a deadline. Nothing is left behind: `up` ends with
 //! its market when its standard input does or when it is told to.
 
+pub mod proxy;
 pub mod simulation;
 pub mod spec;
 pub mod virtual_chain;

@@ -21,9 +21,9 @@ use deepmarket_job::Workers;
 use deepmarket_ledger::{DynamicPricing, Params, PricePolicy};
 use deepmarket_tests::{Market, my_turn, spec::spec};
 use deepmarket_types::{
-    AccountId, Action, Availability, ChangeMode, Credits, DailyHours, Event, Hash, Height, JobId, JobReason, JobState, LeaseId,
-    LeaseOutcome, MachineConfig, MachineId, MachineReason, MachineState, Offer, PanicReason, Posting, Receipt, Resources,
-    SecretKey, SlotClock, TimeMs, UnitPrices, machine_proof,
+    AccountId, Action, Availability, ChangeMode, Checkpoint, Credits, DailyHours, Event, Hash, Height, JobId, JobReason,
+    JobState, LeaseId, LeaseOutcome, LeaseState, MachineConfig, MachineId, MachineReason, MachineState, Offer, PanicReason,
+    Posting, Receipt, Resources, SecretKey, SlotClock, TimeMs, UnitPrices, machine_proof,
 };
 
 const SLOT_MS: u64 = 12_000;
@@ -233,7 +233,7 @@ impl Stage {
     }
 
     /// Sends the next receipt of a lease in a slot: it pays one second at that slot's price.
-    async fn receipt(&self, working: &mut Working, slot: usize, checkpoint: Option<Hash>, outcome: LeaseOutcome) {
+    async fn receipt(&self, working: &mut Working, slot: usize, state: Option<Hash>, outcome: LeaseOutcome) {
         moment(slot, working.metered.plus(APART_MS)).await;
         working.sequence += 1;
         let done = u64::from(working.sequence);
@@ -242,13 +242,15 @@ impl Stage {
             lease: working.lease,
             rank: working.rank,
             sequence: working.sequence,
+            from: 0,
             rounds: 10 * done,
             samples: 80 * done,
             cpu_ms: 900 * done,
             parameters: Hash::of(b"parameters"),
             commitments: Hash::of(b"commitments"),
             loss_micro: 500_000,
-            checkpoint,
+            checkpoint: state.map(|state| Checkpoint { state, rounds: 10 * done }),
+            missing: None,
             outcome,
         };
         let time = self.act(&working.key, Action::Receipt(receipt)).await;
@@ -327,13 +329,13 @@ async fn story(market: &Market) {
     // Cy stops it while it runs: the rest comes back.
     stage.act(&cy.key, Action::Cancel { job: stopped }).await;
     stage.receipt(&mut long_work, EVENING, None, RUNNING).await;
-    // Dora's second receipt leaves less in escrow than the next second costs. Its model was stored on the way and is kept.
+    // Dora's second receipt leaves less in escrow than the next second costs. The state that was stored on the way is kept.
     let model = Hash::of(b"the model after twenty rounds");
     stage.receipt(&mut poor_work, EVENING, Some(model), RUNNING).await;
     let poor = stage.closed(poor).await;
     assert_eq!(poor.state, JobState::Panic(PanicReason::Budget));
     let kept = poor.checkpoint.expect("the checkpoint is kept");
-    assert_eq!((kept.model, kept.rounds, poor.escrow), (model, 20, Credits::ZERO));
+    assert_eq!((kept.state, kept.rounds, poor.escrow), (model, 20, Credits::ZERO));
 
     // Ben's job waits for the night, although machines are free.
     moment(EVENING, TimeMs(0)).await;
@@ -357,7 +359,8 @@ async fn story(market: &Market) {
         assert_eq!(stage.closed(job).await.state, JobState::Finished(model));
     }
 
-    // The morning. Dora's second job has two workers: Lea's machine and Leo's, whose minimum is the price. Then his dies.
+    // The morning. Dora's second job has two workers: Lea's machine and Leo's, whose minimum is the price. Then his dies, and the
+    // job goes on with the other one.
     moment(MORNING, TimeMs(0)).await;
     let unlucky = stage.borrow(&dora, "unlucky", workers(2, 1, 1_024), CREDIT, &[]).await;
     let mut first_work = stage.worker(unlucky, 0, &leas).await;
@@ -374,10 +377,18 @@ async fn story(market: &Market) {
     assert!(died.elapsed() < Duration::from_secs(10), "it took {:?}", died.elapsed());
     // Its owner sees why, and so does the borrower.
     assert_eq!((dead.why, dead.leases_lost, dead.reliability < 500), (MachineReason::LostContact, 1, true));
-    let unlucky = stage.closed(unlucky).await;
-    let why = PanicReason::MachineLost;
-    assert_eq!(unlucky.state, JobState::Panic(why));
-    assert_eq!(unlucky.why, JobReason::Aborted { why, lease: Some(second_work.lease), machine: Some(leos.id) });
+    let lucky = stage.job(unlucky).await;
+    assert_eq!((lucky.state, lucky.members, lucky.failures), (JobState::Running, vec![first_work.lease], 0));
+    assert_eq!((lucky.leases[1].id, lucky.leases[1].state), (second_work.lease, LeaseState::Lost));
+    // The afternoon. Only Liv's machine is free for a replacement, and only now is it on offer again. As soon as it is ready it
+    // trains with Lea's, and both do all rounds.
+    let mut third_work = stage.worker(unlucky, 2, &livs).await;
+    stage.receipt(&mut third_work, AFTERNOON, None, RUNNING).await;
+    assert_eq!(stage.job(unlucky).await.members, [first_work.lease, third_work.lease]);
+    for work in [&mut first_work, &mut third_work] {
+        stage.receipt(work, AFTERNOON, None, LeaseOutcome::Finished(model)).await;
+    }
+    assert_eq!(stage.closed(unlucky).await.state, JobState::Finished(model));
 
     // One second of each job, by unit (rounded down each), with the prices of the table above:
     //
@@ -391,16 +402,19 @@ async fn story(market: &Market) {
     // stopped   2 cores, 2 GiB, 1 GiB, on Leo's: evening, 6,000 + 600 + 10               = 6,610   one:             6,610
     // poor      1 core, 1 GiB, 1 GiB, on Lea's: evening, 3,000 + 300 + 10                = 3,310   two:             6,620
     //           of a budget of 8,000: 1,380 is less than 3,310 and comes back
-    // unlucky   1 core, 1 GiB, 1 GiB, on Lea's and Leo's: morning, 1,000 + 100 + 10      = 1,110   one each:        2,220
+    // unlucky   1 core, 1 GiB, 1 GiB
+    //   morning     on Lea's and Leo's, 1,000 + 100 + 10             =                  1,110   one each:        2,220
+    //   afternoon   on Lea's and Liv's, 2,000 + 200 + 10             =                  2,210   one and two:     6,630
+    //               nothing for Leo's machine from its last receipt on               together          8,850
     let table = [
         // who, granted, earned
-        (&lea, FIFTY, 1_665 + 6_620 + 1_110),
+        (&lea, FIFTY, 1_665 + 6_620 + 1_110 + 2_210),
         (&leo, FIFTY, 6_610 + 1_110),
-        (&liv, FIFTY, 37_580),
+        (&liv, FIFTY, 37_580 + 2 * 2_210),
         (&ana, FIFTY - 37_580, 0),
         (&ben, FIFTY - 1_665, 0),
         (&cy, FIFTY - 6_610, 0),
-        (&dora, FIFTY - 6_620 - 2_220, 0),
+        (&dora, FIFTY - 6_620 - 8_850, 0),
     ];
     for (number, (person, granted, earned)) in table.into_iter().enumerate() {
         assert_eq!(balance(&stage, person).await, (granted, earned), "account {number} of the table");

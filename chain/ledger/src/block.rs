@@ -190,6 +190,9 @@ impl Ledger {
             change.reprice_offers();
         }
         change.lose_silent_machines();
+        change.drop_outvoted();
+        change.let_join();
+        change.tell_members();
         change.forget_void_invites();
         change.stop_exhausted_jobs();
         change.match_jobs();

@@ -16,12 +16,17 @@ pub(crate) struct Change<'a> {
     pub ledger: &'a mut Ledger,
     pub header: &'a Header,
     pub events: Vec<Event>,
+    /// Open jobs whose members changed, which begins a new generation at the block's end.
+    pub regrouped: BTreeSet<JobId>,
+    /// Open jobs in which a member may be outvoted now.
+    pub accused: BTreeSet<JobId>,
     touched: BTreeSet<StateKey>,
 }
 
 impl<'a> Change<'a> {
     pub fn new(ledger: &'a mut Ledger, header: &'a Header) -> Self {
-        Change { ledger, header, events: Vec::new(), touched: BTreeSet::new() }
+        let (regrouped, accused, touched) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Change { ledger, header, events: Vec::new(), regrouped, accused, touched }
     }
 
     /// The block's time.
@@ -114,25 +119,26 @@ impl<'a> Change<'a> {
         job.state = state;
         let owner = job.owner;
         self.events.push(Event::Job { job: id, owner, state });
-        let queued = state == JobState::Queued;
-        let (job, index) = (&self.ledger.jobs[&id], &mut self.ledger.index);
-        if queued != index.queued.contains(&id) {
-            index.set_queued(job, queued);
-        }
-        if state.is_closed() || state == JobState::Queued {
-            index.served.remove(&id);
-        } else {
-            index.served.insert(id);
-        }
+        self.ledger.index_job(id);
     }
 
-    /// Ends a lease and frees what it used.
+    /// Ends a lease and frees what it used. The caller draws the consequences for its job.
     pub fn end_lease(&mut self, id: LeaseId, state: LeaseState) {
         let lease = self.lease(id);
         assert!(lease.is_active(), "invariant broken: {id} ends twice");
         lease.state = state;
         let (job, rank, machine, resources) = (lease.job, lease.rank, lease.machine, lease.resources);
         self.events.push(Event::Lease { lease: id, job, rank, machine, state });
+        let its_job = self.job(job);
+        its_job.active.remove(&id);
+        if let Some(place) = its_job.members.iter().position(|member| *member == id) {
+            its_job.members.remove(place);
+            self.regrouped.insert(job);
+            self.accused.insert(job);
+        }
+        self.ledger.index_job(job);
+        // Another machine may take its place, or this one may serve the job again.
+        self.ledger.rematch = true;
         self.machine(machine, |machine| machine.release(id, &resources));
         match state {
             LeaseState::Finished => self.count_lease(machine, true),

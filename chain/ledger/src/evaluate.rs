@@ -2,7 +2,7 @@
 
 use deepmarket_types::{AccountId, Credits, MachineConfig, Offer, SlotClock, TimeMs, UnitPrices};
 
-use crate::{Job, Ledger, Rejection, machine::judge_offer};
+use crate::{Ledger, Rejection, machine::judge_offer};
 
 /// What an offer would earn in one of the next four slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Ledger {
             let expected = sum(self.evaluate(&offer).iter().map(|slot| slot.expected));
             let served = sum(self.machine_leases(machine.id).map(|lease| {
                 let job = &self.jobs[&lease.job];
-                let share = job.escrow().micro() / self.active_leases(job).max(1);
+                let share = job.escrow().micro() / (job.active.len() as u64).max(1);
                 self.cost_between(&lease.resources, &lease.minimum, now, tomorrow).min(Credits::from_micro(share))
             }));
             expected.max(served)
@@ -79,14 +79,10 @@ impl Ledger {
         let open_jobs = self.jobs_of(owner).rev().filter(|job| !job.state.is_closed());
         let costs = open_jobs.take(self.params().max_open_jobs_per_account as usize).map(|job| {
             let per_worker = self.cost_between(&job.demand, &UnitPrices::default(), now, tomorrow);
-            let workers = self.active_leases(job).max(u64::from(job.min_workers));
+            let workers = (job.active.len() as u64).max(u64::from(job.min_workers));
             Credits::from_micro(per_worker.micro().saturating_mul(workers)).min(job.escrow())
         });
         Estimate { profit: sum(profits), cost: sum(costs) }
-    }
-
-    fn active_leases(&self, job: &Job) -> u64 {
-        self.job_leases(job.id).filter(|lease| lease.is_active()).count() as u64
     }
 
     /// The unit prices of a slot of the day: today's, or the floor before the first block.

@@ -1,6 +1,6 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use deepmarket_types::{AccountId, ChangeMode, Credits, JobId, LeaseState, MachineId, Resources};
+use deepmarket_types::{AccountId, ChangeMode, Credits, JobId, JobState, LeaseId, LeaseState, MachineId, Resources};
 
 use crate::{
     Job, Lease, Ledger, Machine, StateKey,
@@ -55,6 +55,7 @@ impl Ledger {
             ensure(lease.id == *id && id.0 < self.tip.next_lease, || format!("{id} has a wrong number"))?;
             let job = self.jobs.get(&lease.job).ok_or_else(|| format!("{id} has no job"))?;
             ensure(job.leases.get(lease.rank as usize) == Some(id), || format!("{id} is not its job's rank {}", lease.rank))?;
+            ensure(job.active.contains(id) == lease.is_active(), || format!("{id} and its job disagree"))?;
             let machine = self.machines.get(&lease.machine).ok_or_else(|| format!("{id} has no machine"))?;
             ensure(machine.leases.contains(id) == lease.is_active(), || format!("{id} and its machine disagree"))?;
             self.check_lease(lease)?;
@@ -100,7 +101,7 @@ impl Ledger {
         let circumstances = circumstances(&self.constitution, &self.tip, &self.prices);
         self.accounts.values().for_each(|account| index.add_account(account));
         self.machines.values().for_each(|machine| index.add_machine(machine, &circumstances));
-        self.jobs.values().for_each(|job| index.add_job(job));
+        self.jobs.values().for_each(|job| index.place_job(job, self.newcomers(job).next().is_some()));
         self.invites.iter().for_each(|(code, invite)| index.add_invite(*code, invite));
         index
     }
@@ -109,14 +110,34 @@ impl Ledger {
         let id = job.id;
         let parts: Credits = [job.escrow(), job.paid, job.refunded].into_iter().sum();
         ensure(parts == job.budget, || format!("{id}: budget {} isn't escrow, paid and refunded: {parts}", job.budget))?;
-        let active = job.leases.iter().filter(|lease| self.leases.get(lease).is_some_and(Lease::is_active)).count();
+        let mut joined = 0;
+        for lease in &job.active {
+            let lease = self.leases.get(lease).ok_or_else(|| format!("{id} is served by {lease}, which doesn't exist"))?;
+            ensure(lease.is_active() && lease.job == id, || format!("{id} is served by {}, which isn't its own", lease.id))?;
+            joined += usize::from(lease.joined.is_some());
+        }
+        let members: BTreeSet<LeaseId> = job.members.iter().copied().collect();
+        let have_joined = |member: &LeaseId| self.leases.get(member).is_some_and(|lease| lease.joined.is_some());
+        ensure(members.is_subset(&job.active), || format!("{id} has a member that isn't active"))?;
+        ensure(members.iter().all(have_joined), || format!("{id} has a member that didn't join"))?;
+        ensure((members.len(), joined) == (job.members.len(), members.len()), || format!("{id} has wrong members"))?;
+        let (active, trains) = (!job.active.is_empty(), !members.is_empty());
+        let trained = job.generation > 0;
+        let fits = match job.state {
+            JobState::Queued => !active && !trained,
+            JobState::Matched => active && !trains && !trained,
+            JobState::Running => trains && trained,
+            JobState::Recovering => !trains && trained && job.finished.is_none(),
+            JobState::Finished(_) | JobState::Cancelled | JobState::Panic(_) => !active,
+        };
+        let (state, count) = (job.state, job.active.len());
+        ensure(fits, || format!("{id} is {state} with {count} active leases, {} members", members.len()))?;
         if job.state.is_closed() {
             ensure(job.escrow().is_zero(), || format!("{id} is closed and has escrow"))?;
-            ensure(active == 0, || format!("{id} is closed and has active leases"))?;
             ensure(job.ended.is_some(), || format!("{id} is closed and has no end"))
         } else {
-            ensure(job.refunded.is_zero() && job.ended.is_none(), || format!("{id} is open and was settled"))?;
-            ensure(job.is_queued() == (active == 0), || format!("{id} is {} with {active} active leases", job.state))
+            ensure(job.failures <= job.restarts, || format!("{id} goes on after {} failures", job.failures))?;
+            ensure(job.refunded.is_zero() && job.ended.is_none(), || format!("{id} is open and was settled"))
         }
     }
 
@@ -146,6 +167,9 @@ impl Ledger {
         ensure(lease.started <= lease.metered && lease.metered <= self.tip.time, || format!("{id} was metered outside it"))?;
         let lived_ms = lease.metered.since(lease.started);
         ensure(lease.paid_ms <= lived_ms, || format!("{id} was paid for {} of {lived_ms} ms", lease.paid_ms))?;
+        let ready = lease.ready.is_some();
+        ensure(ready == (lease.sequence > 0) && ready >= lease.joined.is_some(), || format!("{id} got ready without a receipt"))?;
+        ensure(lease.from <= lease.rounds, || format!("{id} took part in rounds that weren't done"))?;
         let finished = lease.state == LeaseState::Finished;
         ensure(finished == lease.result.is_some(), || format!("{id} has a result or has finished, but not both"))
     }

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::JobSpec;
 use deepmarket_types::{
-    AccountId, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs, UnitPrices,
+    AccountId, Checkpoint, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs, UnitPrices,
 };
 
 use crate::{Ledger, Rejection, StateKey, change::Change};
@@ -24,6 +26,8 @@ pub struct Job {
     pub max_workers: u32,
     /// May several of its workers run on one machine?
     pub share_machine: bool,
+    /// The failures of workers that it survives.
+    pub restarts: u32,
     /// Multiply-adds of one sample's forward pass, from the spec.
     pub multiply_adds: u64,
     /// What each worker needs.
@@ -36,7 +40,7 @@ pub struct Job {
     pub state: JobState,
     /// When it was submitted.
     pub submitted: TimeMs,
-    /// When it was matched.
+    /// When the workers with which it began to train were matched. Stays when others take their place.
     pub started: Option<TimeMs>,
     /// When it closed.
     pub ended: Option<TimeMs>,
@@ -52,21 +56,32 @@ pub struct Job {
     pub refunded: Credits,
     /// The lease that aborted it; none where no single one did.
     pub blamed: Option<LeaseId>,
-    /// The last model that was stored on the way.
+    /// Workers that failed so far. Leaving, being taken back and losing contact don't count.
+    pub failures: u32,
+    /// The last state that was stored on the way: what it goes on from when all its workers are lost.
     pub checkpoint: Option<Checkpoint>,
+    /// What the first member that did all rounds reported; the others must report the same.
+    pub finished: Option<FinalModel>,
     /// All leases it ever had, by rank.
     pub leases: Vec<LeaseId>,
-    /// Fixed by the chain when it was matched: decides the order of the data, so that a lender can't choose what is checked.
+    /// Those of them that are active.
+    pub active: BTreeSet<LeaseId>,
+    /// Those of the active ones that train together, in order: the longest-serving first.
+    pub members: Vec<LeaseId>,
+    /// Counts the blocks that changed `members`.
+    pub generation: u32,
+    /// Fixed by the chain when it was first matched: decides the order of the data, so that a lender can't choose what is
+    /// checked.
     pub seed: Option<Hash>,
 }
 
-/// A model that was stored while its job ran: what is left of a job that is stopped.
+/// What a worker that did all rounds holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Checkpoint {
-    /// The model's blob.
+pub struct FinalModel {
+    /// The blob that it stored.
     pub model: Hash,
-    /// Rounds done when the receipt that named it was written.
-    pub rounds: u64,
+    /// The hash of its parameters.
+    pub parameters: Hash,
 }
 
 impl Job {
@@ -75,9 +90,14 @@ impl Job {
         [self.escrow_granted, self.escrow_earned].into_iter().sum()
     }
 
-    /// Does it wait for machines?
-    pub fn is_queued(&self) -> bool {
-        self.state == JobState::Queued
+    /// Does it wait for machines: because it was submitted, or because all its workers were lost?
+    pub fn is_waiting(&self) -> bool {
+        !self.state.is_closed() && self.active.is_empty()
+    }
+
+    /// Could more workers help it? Not where it has as many as it may have, and not once a member has done all rounds.
+    pub(crate) fn may_grow(&self) -> bool {
+        !self.active.is_empty() && self.active.len() < self.max_workers as usize && self.finished.is_none()
     }
 
     /// The model, once finished.
@@ -164,6 +184,7 @@ impl Change<'_> {
             min_workers: spec.workers.min,
             max_workers: spec.workers.max,
             share_machine: spec.workers.share_machine,
+            restarts: spec.recovery.restarts,
             multiply_adds: spec.check().map_or(0, |size| size.multiply_adds),
             demand: spec.demand(),
             slots: spec.budget.slots,
@@ -179,8 +200,13 @@ impl Change<'_> {
             paid: Credits::ZERO,
             refunded: Credits::ZERO,
             blamed: None,
+            failures: 0,
             checkpoint: None,
+            finished: None,
             leases: Vec::new(),
+            active: BTreeSet::new(),
+            members: Vec::new(),
+            generation: 0,
             seed: None,
         };
         self.debit(owner, Purse::Granted, granted, Posting::Escrow(id));
@@ -188,8 +214,8 @@ impl Change<'_> {
         let escrow = &mut self.ledger.tip.totals.escrow;
         *escrow = escrow.checked_add(budget).expect("the escrow is a part of what was minted");
         self.account(owner).open_jobs += 1;
-        self.ledger.index.add_job(&job);
         self.ledger.jobs.insert(id, job);
+        self.ledger.index_job(id);
         self.ledger.specs.insert(id, bytes.into());
         self.ledger.rematch = true;
         self.touch(StateKey::Job(id));

@@ -28,7 +28,13 @@ pub struct Lease {
     pub sequence: u32,
     /// Hash of that receipt: tells the same one from an equivocation.
     pub receipt: Option<Hash>,
-    /// Rounds done.
+    /// When its first receipt was accepted: its data is loaded, and it can train.
+    pub ready: Option<TimeMs>,
+    /// When it became a member of those that train together.
+    pub joined: Option<TimeMs>,
+    /// The first round that it took part in; equal to `rounds` before that.
+    pub from: u64,
+    /// Rounds of the job that were done at the last receipt.
     pub rounds: u64,
     /// Samples trained on.
     pub samples: u64,
@@ -38,6 +44,8 @@ pub struct Lease {
     pub parameters: Option<Hash>,
     /// Mean training loss at the last receipt, in millionths.
     pub loss_micro: u64,
+    /// The member that it can't reach or that is far behind, by its last receipt.
+    pub missing: Option<LeaseId>,
     /// The model that a finished lease reported.
     pub result: Option<Hash>,
     /// What it was paid.
@@ -50,5 +58,10 @@ impl Lease {
     /// Is the worker working, or expected to?
     pub fn is_active(&self) -> bool {
         self.state == LeaseState::Active
+    }
+
+    /// Did it take part in a round?
+    pub fn took_part(&self) -> bool {
+        self.rounds > self.from
     }
 }

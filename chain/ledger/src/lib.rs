@@ -17,7 +17,8 @@
 //!    ([`Params::contact_step_ms`] says why there is such a clock);
 //! 2. the transactions, each whole or not at all, see *How a transaction is judged* below;
 //! 3. at the block's end: offers whose hours began or ended, or that a new slot's prices open or close; machines that lost
-//!    contact; void invitations; jobs whose escrow can't pay for the next interval; and then matching;
+//!    contact; members of jobs that the others can't work with; workers that got ready join their jobs' members; void
+//!    invitations; jobs whose escrow can't pay for the next interval; and then matching;
 //! 4. the invariants. A broken one stops the process loudly: a ledger that guesses is worse than one that stopped.
 //!
 //! # How a transaction is judged
@@ -48,6 +49,7 @@ mod job;
 mod lease;
 mod machine;
 mod matching;
+mod members;
 mod params;
 mod prices;
 mod quote;
@@ -63,7 +65,7 @@ pub use block::{Applied, BlockError};
 pub use entries::{LedgerCorrupt, StateKey, Writes};
 pub use evaluate::{Estimate, SlotEarning};
 pub use invite::Invite;
-pub use job::{Checkpoint, Job};
+pub use job::{FinalModel, Job};
 pub use lease::Lease;
 pub use machine::Machine;
 pub use params::{DynamicPricing, GenesisState, Params, ParamsError, PricePolicy};

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_types::{
-    AccountId, ChangeMode, Credits, Event, JobState, LeaseId, LeaseState, MachineConfig, MachineId, MachineReason, MachineState,
-    Offer, PanicReason, PublicKey, Resources, SlotClock, TimeMs, UnitPrices,
+    AccountId, ChangeMode, Credits, Event, JobId, LeaseId, LeaseState, MachineConfig, MachineId, MachineReason, MachineState,
+    Offer, PublicKey, Resources, SlotClock, TimeMs, UnitPrices,
 };
 
 use crate::{Ledger, Rejection, StateKey, change::Change, state::circumstances};
@@ -35,7 +35,7 @@ pub struct Machine {
     pub lost: bool,
     /// The contact clock's moment of its last sign of life: a heartbeat, or being offered.
     pub contact_ms: u64,
-    /// A heartbeat came since it was offered or lost: only then is it given work.
+    /// A heartbeat came since it was offered, lost, or taken back by its owner: only then is it given work.
     pub heard: bool,
     /// Where other workers reach it.
     pub addresses: Vec<String>,
@@ -351,7 +351,7 @@ impl Change<'_> {
         });
     }
 
-    /// Ends an offer. At once: active leases end, and their jobs with them.
+    /// Ends an offer. At once: active leases end; their jobs go on without them.
     pub fn withdraw(&mut self, owner: AccountId, id: MachineId, mode: ChangeMode) -> Result<(), Rejection> {
         self.ledger.check_withdraw(owner, id)?;
 
@@ -365,7 +365,7 @@ impl Change<'_> {
     /// The owner takes a machine out of its leases, unannounced: they count as lost.
     fn take_back(&mut self, id: MachineId) {
         let leases = self.ledger.machines[&id].leases.clone();
-        self.break_leases(&leases, LeaseState::Ended, PanicReason::MachineWithdrawn);
+        self.break_leases(&leases, LeaseState::Ended);
         for _ in &leases {
             self.count_lease(id, false);
         }
@@ -394,8 +394,8 @@ impl Change<'_> {
         });
     }
 
-    /// At the block's end: machines whose heartbeats stopped are lost, with their leases and these leases' jobs. The longest
-    /// silent one is first, then the order is by id: another worker of a job that already stopped counts as ended, not as lost.
+    /// At the block's end: machines whose heartbeats stopped are lost with their leases; these leases' jobs go on without them.
+    /// The longest silent one is first, then the order is by id.
     pub fn lose_silent_machines(&mut self) {
         let clock_ms = self.ledger.tip.contact_clock_ms;
         let timeout_ms = self.ledger.params().contact_timeout_ms;
@@ -405,7 +405,7 @@ impl Change<'_> {
             }
             self.machine(id, |machine| (machine.lost, machine.heard) = (true, false));
             let leases = self.ledger.machines[&id].leases.clone();
-            self.break_leases(&leases, LeaseState::Lost, PanicReason::MachineLost);
+            self.break_leases(&leases, LeaseState::Lost);
         }
     }
 
@@ -427,7 +427,7 @@ impl Change<'_> {
             if offer.at_close == ChangeMode::AtOnce && !offer.availability.holds(&clock, now) {
                 // Announced in the offer: nobody's reliability suffers.
                 let leases = machine.leases.clone();
-                self.break_leases(&leases, LeaseState::Ended, PanicReason::MachineWithdrawn);
+                self.break_leases(&leases, LeaseState::Ended);
             }
             self.machine(id, |machine| {
                 let ended = machine.offer.is_some_and(|offer| offer.availability.until.is_some_and(|until| until <= now));
@@ -446,18 +446,11 @@ impl Change<'_> {
         }
     }
 
-    /// Ends leases that their machine can't serve any more, and their jobs.
-    fn break_leases(&mut self, leases: &BTreeSet<LeaseId>, state: LeaseState, why: PanicReason) {
-        for &id in leases {
-            // Two leases may belong to one job: closing it ended the second one too.
-            let lease = &self.ledger.leases[&id];
-            if lease.is_active() {
-                let job = lease.job;
-                let own: Vec<LeaseId> = leases.iter().copied().filter(|id| self.ledger.leases[id].job == job).collect();
-                own.into_iter().for_each(|id| self.end_lease(id, state));
-                self.job(job).blamed = Some(id);
-                self.close_job(job, JobState::Panic(why));
-            }
-        }
+    /// Ends leases that their machine can't serve any more.
+    fn break_leases(&mut self, leases: &BTreeSet<LeaseId>, state: LeaseState) {
+        leases.iter().for_each(|id| self.end_lease(*id, state));
+        // Not before all of them ended: the last one's end may finish their job, which ends those that are left.
+        let jobs: BTreeSet<JobId> = leases.iter().map(|id| self.ledger.leases[id].job).collect();
+        jobs.into_iter().for_each(|job| self.after_loss(job));
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use deepmarket_types::{Credits, Event, Hash, JobId, JobState, LeaseId, LeaseState, MachineId, Resources, TimeMs, UnitPrices};
 
 use crate::{Job, Lease, Ledger, Machine, StateKey, change::Change};
@@ -18,6 +20,9 @@ impl Demand {
 
 /// Demands that are remembered as unmet while one block is matched; more would cost more than they save.
 const MAX_UNMET: usize = 64;
+
+/// A machine on which so many leases of a job were lost isn't taken for it any more while it has other workers.
+const MAX_LOSSES: u32 = 3;
 
 /// The machines for up to `limit` workers, of machines in rank order with what they have. Where one may be shared, workers are
 /// first spread over all of them, then each gets its second one, and so on.
@@ -66,6 +71,39 @@ impl Ledger {
         self.index.free.iter().map(|(.., id)| (*id, self.machines[id].free()))
     }
 
+    /// Machines on which more workers of a job would do it no good: those that serve it already (unless it may share one), those
+    /// on which one of its workers failed by itself, and those on which several were lost.
+    fn unwelcome(&self, job: &Job) -> BTreeSet<MachineId> {
+        let mut unwelcome = BTreeSet::new();
+        let mut losses: BTreeMap<MachineId, u32> = BTreeMap::new();
+        for lease in self.job_leases(job.id) {
+            let is_unwelcome = match lease.state {
+                LeaseState::Active => !job.share_machine,
+                LeaseState::Failed(reason) => !reason.is_preemption(),
+                LeaseState::Lost => {
+                    let losses = losses.entry(lease.machine).or_default();
+                    *losses += 1;
+                    *losses >= MAX_LOSSES
+                }
+                LeaseState::Finished | LeaseState::Ended => false,
+            };
+            if is_unwelcome {
+                unwelcome.insert(lease.machine);
+            }
+        }
+        unwelcome
+    }
+
+    /// More workers that a job's escrow pays for at the present prices, beside one more interval of those that it has.
+    fn affordable_more(&self, job: &Job) -> u32 {
+        let one = self.interval_cost(&self.current_prices(), &job.demand, 1);
+        let rest = job.escrow().saturating_sub(self.next_interval(job.id));
+        match rest.micro().checked_div(one.micro()) {
+            Some(workers) => u32::try_from(workers).unwrap_or(u32::MAX),
+            None => u32::MAX,
+        }
+    }
+
     /// The most workers whose first interval a job's escrow pays for at the prices of `now`.
     pub(crate) fn affordable_workers(&self, job: &Job, now: TimeMs) -> u32 {
         let one = self.interval_cost(&self.unit_prices_at(now), &job.demand, 1);
@@ -76,65 +114,123 @@ impl Ledger {
     }
 }
 
+/// Machines that can take work, in rank order, with what they have left. Side by side in memory: thousands of jobs look through
+/// thousands of machines.
+struct Free(Vec<(MachineId, Resources)>);
+
+impl Free {
+    /// Machines for up to `limit` workers, without `unwelcome` ones.
+    fn places(&self, job: &Job, limit: u32, unwelcome: &BTreeSet<MachineId>) -> Vec<usize> {
+        let welcome = self.0.iter().enumerate().filter(|(_, (id, _))| !unwelcome.contains(id));
+        spread(welcome.map(|(place, (_, left))| (place, *left)), &job.demand, limit, job.share_machine)
+    }
+
+    fn take(&mut self, places: &[usize], demand: &Resources) -> Vec<MachineId> {
+        for &place in places {
+            let (_, left) = &mut self.0[place];
+            *left = left.checked_sub(demand).expect("it was picked because it has that much left");
+        }
+        places.iter().map(|place| self.0[*place].0).collect()
+    }
+}
+
 impl Change<'_> {
-    /// Gives machines to queued jobs, in order of submission. A job that can't start doesn't hold up those behind it. One
-    /// starts with as many workers as there are machines for and its escrow pays for, between its minimum and its maximum.
+    /// Gives machines to jobs that wait, and then to jobs that could use more. In order of submission; a job that can't be served
+    /// doesn't hold up those behind it. Workers begin only in the slots that their job names.
     ///
-    /// Most blocks change nothing that could let a queued job start, and cost nothing here.
+    /// Most blocks change nothing that could let a worker begin, and cost nothing here.
     pub fn match_jobs(&mut self) {
         if !self.ledger.rematch {
             return;
         }
-        let now = self.now();
-        let (_, slot) = self.ledger.params().slots.slot_at(now);
-        let mut unmet: Vec<Demand> = Vec::new();
-        let queued = self.ledger.index.queued.iter().map(|id| &self.ledger.jobs[id]).filter(|job| job.may_start_in(slot));
-        let affordable = queued.map(|job| (job.id, job.min_workers, self.ledger.affordable_workers(job, now)));
-        let candidates: Vec<(JobId, u32)> =
-            affordable.filter(|(_, least, workers)| workers >= least).map(|(id, _, workers)| (id, workers)).collect();
-        if candidates.is_empty() {
-            self.ledger.rematch = false;
-            return;
+        let (_, slot) = self.ledger.params().slots.slot_at(self.now());
+        let jobs = |set: &BTreeSet<JobId>| -> Vec<JobId> {
+            set.iter().copied().filter(|id| self.ledger.jobs[id].may_start_in(slot)).collect()
+        };
+        let waiting = jobs(&self.ledger.index.queued);
+        let growing: Vec<JobId> =
+            jobs(&self.ledger.index.served).into_iter().filter(|id| self.ledger.jobs[id].may_grow()).collect();
+        if !(waiting.is_empty() && growing.is_empty()) {
+            let mut free = Free(self.ledger.free_machines().collect());
+            self.start_jobs(&waiting, &mut free);
+            self.grow_jobs(&growing, &mut free);
         }
-        // Side by side in memory: thousands of jobs look through thousands of machines.
-        let mut free: Vec<(MachineId, Resources)> = self.ledger.free_machines().collect();
-        for (id, affordable) in candidates {
+        // Jobs that were passed over stay so: those that were served took machines and gave none.
+        self.ledger.rematch = false;
+    }
+
+    /// A job starts with as many workers as there are machines for and its escrow pays for, between its minimum and its maximum.
+    /// One that lost all its workers avoids the machines that did it no good, if there are enough others.
+    fn start_jobs(&mut self, waiting: &[JobId], free: &mut Free) {
+        let now = self.now();
+        let mut unmet: Vec<Demand> = Vec::new();
+        for &id in waiting {
             let job = &self.ledger.jobs[&id];
+            let affordable = self.ledger.affordable_workers(job, now);
             let demand = Demand { resources: job.demand, workers: job.min_workers, share_machine: job.share_machine };
-            if unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
+            if affordable < job.min_workers || unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
                 continue;
             }
-            let places = free.iter().enumerate().map(|(place, (_, left))| (place, *left));
-            let picked = spread(places, &job.demand, job.max_workers.min(affordable), job.share_machine);
-            if picked.len() < job.min_workers as usize {
+            let limit = job.max_workers.min(affordable);
+            let unwelcome = self.ledger.unwelcome(job);
+            let mut places = free.places(job, limit, &unwelcome);
+            if places.len() < job.min_workers as usize && !unwelcome.is_empty() {
+                places = free.places(job, limit, &BTreeSet::new());
+            }
+            if places.len() < job.min_workers as usize {
                 if unmet.len() < MAX_UNMET {
                     unmet.push(demand);
                 }
                 continue;
             }
-            for &place in &picked {
-                let (_, left) = &mut free[place];
-                *left = left.checked_sub(&demand.resources).expect("it was picked because it has that much left");
-            }
-            let machines: Vec<MachineId> = picked.into_iter().map(|place| free[place].0).collect();
+            let machines = free.take(&places, &demand.resources);
             self.start_job(id, &machines);
         }
-        // Jobs that were passed over stay unmet: those that started took machines and gave none.
-        self.ledger.rematch = false;
     }
 
-    /// Makes a lease on each machine, in rank order, and fixes the job's seed.
+    /// A job grows up to its maximum, as far as its escrow pays one more interval of all its workers.
+    fn grow_jobs(&mut self, growing: &[JobId], free: &mut Free) {
+        let mut unmet: Vec<Demand> = Vec::new();
+        for &id in growing {
+            let job = &self.ledger.jobs[&id];
+            let demand = Demand { resources: job.demand, workers: 1, share_machine: true };
+            let limit = self.ledger.affordable_more(job).min(job.max_workers - job.active.len() as u32);
+            if limit == 0 || unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
+                continue;
+            }
+            if !free.0.iter().any(|(_, left)| left.covers(&demand.resources)) {
+                if unmet.len() < MAX_UNMET {
+                    unmet.push(demand);
+                }
+                continue;
+            }
+            let places = free.places(job, limit, &self.ledger.unwelcome(job));
+            let machines = free.take(&places, &demand.resources);
+            self.add_leases(id, &machines);
+        }
+    }
+
+    /// Fixes a new job's seed, and gives it its first leases. One that recovers keeps what it has.
     fn start_job(&mut self, id: JobId, machines: &[MachineId]) {
         let now = self.now();
         let parent = self.header.parent;
         let job = self.job(id);
-        let parts: [&[u8]; 3] = [&parent.0, &id.0.to_le_bytes(), &job.training_seed.to_le_bytes()];
-        job.seed = Some(Hash::tagged("deepmarket/v1/job-seed", &parts));
-        job.started = Some(now);
-        let resources = job.demand;
-        self.set_job_state(id, JobState::Matched);
-        for (rank, &machine) in (0..).zip(machines) {
+        if job.state == JobState::Queued {
+            let parts: [&[u8]; 3] = [&parent.0, &id.0.to_le_bytes(), &job.training_seed.to_le_bytes()];
+            job.seed.get_or_insert_with(|| Hash::tagged("deepmarket/v1/job-seed", &parts));
+            job.started = Some(now);
+            self.set_job_state(id, JobState::Matched);
+        }
+        self.add_leases(id, machines);
+    }
+
+    /// Makes a lease on each machine. Their ranks follow on those that the job ever had.
+    fn add_leases(&mut self, id: JobId, machines: &[MachineId]) {
+        let now = self.now();
+        for &machine in machines {
             let Machine { owner, offer, .. } = &self.ledger.machines[&machine];
+            let job = &self.ledger.jobs[&id];
+            let (rank, resources) = (job.leases.len() as u32, job.demand);
             let lease = Lease {
                 id: LeaseId(self.ledger.tip.next_lease),
                 job: id,
@@ -148,11 +244,15 @@ impl Change<'_> {
                 metered: now,
                 sequence: 0,
                 receipt: None,
+                ready: None,
+                joined: None,
+                from: 0,
                 rounds: 0,
                 samples: 0,
                 cpu_ms: 0,
                 parameters: None,
                 loss_micro: 0,
+                missing: None,
                 result: None,
                 paid: Credits::ZERO,
                 paid_ms: 0,
@@ -162,11 +262,14 @@ impl Change<'_> {
             self.events.push(Event::Lease { lease: lease_id, job: id, rank, machine, state: lease.state });
             self.ledger.leases.insert(lease_id, lease);
             self.touch(StateKey::Lease(lease_id));
-            self.job(id).leases.push(lease_id);
+            let job = self.job(id);
+            job.leases.push(lease_id);
+            job.active.insert(lease_id);
             self.machine(machine, |machine| {
                 machine.leases.insert(lease_id);
                 machine.used = machine.used.plus(&resources);
             });
         }
+        self.ledger.index_job(id);
     }
 }

@@ -85,11 +85,13 @@ pub(crate) fn training_work(multiply_adds: u64, samples: u64) -> u128 {
     TRAINING_PASSES.saturating_mul(u128::from(samples)).saturating_mul(u128::from(multiply_adds))
 }
 
-/// The time that equally fast workers need, where `speed` is the slowest one's million multiply-adds a second: the ranks wait
-/// for each other in every round. Rounded up.
-fn expected_ms(work: u128, workers: u32, speed: u64) -> Option<u64> {
+/// All of a job's work, where parts of it are added up: fine enough for parts of centuries, and a million of them fit.
+const WHOLE: u128 = 1 << 100;
+
+/// The time that one worker needs for some work at so many million multiply-adds a second. Rounded up.
+fn expected_ms(work: u128, speed: u64) -> Option<u64> {
     // A million a second is a thousand a millisecond.
-    let per_ms = u128::from(workers) * u128::from(speed) * 1_000;
+    let per_ms = u128::from(speed) * 1_000;
     let ms = work.checked_add(per_ms.checked_sub(1)?)?.checked_div(per_ms)?;
     u64::try_from(ms).ok()
 }
@@ -199,17 +201,22 @@ fn seats<'a>(spec: &JobSpec, machines: &[&'a Machine]) -> Vec<&'a Machine> {
     spread(offered, &spec.demand(), spec.workers.max, spec.workers.share_machine)
 }
 
-/// The time that these machines need, one worker on each (and the job's least number of workers if they are fewer): the ranks
-/// wait for the slowest. Machines that finished leases are reckoned with the speed that these showed, which has everything in it
-/// but the validation; others with their benchmark's. None without a machine.
+/// The time that these machines need, one worker on each: shares follow speed, so that all work until the end. If they are fewer
+/// than the job's least number of workers, those that are missing are reckoned as the slowest of them. Machines that finished leases
+/// are reckoned with the speed that these showed, which has everything in it but the validation; others with their benchmark's.
+/// None without a machine whose speed is known.
 fn team_time(asked: &Asked, team: &[&Machine]) -> Option<u64> {
-    let workers = asked.spec.workers.min.max(team.len() as u32);
-    let time = |machine: &&Machine| match machine.observed_speed {
-        0 => expected_ms(asked.work, workers, machine.config.speed),
-        speed if asked.training > 0 => expected_ms(asked.training, workers, speed),
-        speed => expected_ms(asked.work, workers, speed),
+    let alone = |machine: &&Machine| match machine.observed_speed {
+        0 => expected_ms(asked.work, machine.config.speed),
+        speed if asked.training > 0 => expected_ms(asked.training, speed),
+        speed => expected_ms(asked.work, speed),
     };
-    team.iter().map(time).max().flatten()
+    let mut times: Vec<u64> = team.iter().filter_map(alone).map(|ms| ms.max(1)).collect();
+    let slowest = *times.iter().max()?;
+    times.resize(times.len().max(asked.spec.workers.min as usize), slowest);
+    // What each does in a millisecond, rounded down; together they do all of it, but for what rounding may have cost. Rounded up.
+    let in_a_ms: u128 = times.iter().map(|ms| WHOLE / u128::from(*ms)).sum();
+    u64::try_from((WHOLE - (WHOLE >> 40)).div_ceil(in_a_ms)).ok()
 }
 
 /// What these machines cost together, given what one with a minimum price costs; the job's least number of workers if they are

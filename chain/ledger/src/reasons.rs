@@ -14,9 +14,10 @@ impl Ledger {
             JobState::Queued => self.waits_for(job),
             JobState::Matched => JobReason::Preparing,
             JobState::Running => {
-                JobReason::Training { workers: self.job_leases(job.id).filter(|lease| lease.is_active()).count() as u32 }
+                let workers = job.members.len() as u32;
+                JobReason::Training { workers, preparing: job.active.len() as u32 - workers }
             }
-            JobState::Recovering => JobReason::Recovering,
+            JobState::Recovering => JobReason::Recovering { preparing: job.active.len() as u32 },
             JobState::Finished(_) => JobReason::Finished,
             JobState::Cancelled => JobReason::Cancelled,
             JobState::Panic(why) => {

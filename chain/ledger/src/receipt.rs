@@ -1,10 +1,9 @@
-use std::collections::BTreeSet;
-
 use deepmarket_types::{
-    Event, Hash, JobId, JobState, LeaseOutcome, LeaseState, MachineId, PanicReason, PublicKey, Receipt, encode,
+    Event, FailureReason, Hash, JobId, JobState, LeaseId, LeaseOutcome, LeaseState, MachineId, PanicReason, PublicKey, Receipt,
+    encode,
 };
 
-use crate::{Lease, Ledger, Rejection, change::Change, job::Checkpoint, quote::training_work};
+use crate::{FinalModel, Lease, Ledger, Rejection, change::Change, quote::training_work};
 
 /// What tells two receipts of one number apart.
 fn content_hash(receipt: &Receipt) -> Hash {
@@ -14,9 +13,11 @@ fn content_hash(receipt: &Receipt) -> Hash {
 impl Ledger {
     /// `Receipt`: the lease exists and is served by the signer; job and rank are the lease's; the number is new (the same
     /// receipt twice exists, another one of the same number equivocates, an older one comes too late); the lease is active; no
-    /// cumulative number goes down.
+    /// cumulative number goes down; the numbers of rounds fit together; `missing` is another lease of the job; only a member has
+    /// done all rounds.
     ///
     /// Numbers may leave gaps: receipts are cumulative, so one that was lost costs nothing but the time beyond one interval.
+    /// The rounds of a worker that took part in none yet are what it heard, and may go back: a job may, to its last checkpoint.
     pub(crate) fn check_receipt(&self, signer: &PublicKey, receipt: &Receipt) -> Result<(), Rejection> {
         let id = receipt.lease;
         let lease = self.leases.get(&id).ok_or(Rejection::UnknownLease(id))?;
@@ -40,13 +41,38 @@ impl Ledger {
             return Err(Rejection::LeaseClosed(id));
         }
         let totals = [
-            ("rounds", receipt.rounds, lease.rounds),
+            ("rounds", receipt.rounds, if lease.took_part() { lease.rounds } else { 0 }),
             ("samples", receipt.samples, lease.samples),
             ("cpu_ms", receipt.cpu_ms, lease.cpu_ms),
         ];
-        match totals.into_iter().find(|(_, now, before)| now < before) {
-            Some((what, ..)) => Err(Rejection::ReceiptShrinks { what }),
-            None => Ok(()),
+        if let Some((what, ..)) = totals.into_iter().find(|(_, now, before)| now < before) {
+            return Err(Rejection::ReceiptShrinks { what });
+        }
+        self.check_rounds(lease, receipt)?;
+        if let Some(missing) = receipt.missing
+            && (missing == id || self.leases.get(&missing).is_none_or(|other| other.job != lease.job))
+        {
+            return Err(Rejection::ReceiptBlamesStranger { lease: id, missing });
+        }
+        match receipt.outcome {
+            LeaseOutcome::Finished(_) if lease.joined.is_none() => Err(Rejection::NotMember(id)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first round is none after the last one, and stays once the worker took part in it; a stored state has no more rounds
+    /// than were done.
+    fn check_rounds(&self, lease: &Lease, receipt: &Receipt) -> Result<(), Rejection> {
+        let contradicts = |problem| Err(Rejection::ReceiptContradicts { problem });
+        if receipt.from > receipt.rounds {
+            return contradicts("its first round is after its last one");
+        }
+        if lease.took_part() && receipt.from != lease.from {
+            return contradicts("it took part from another round on by the receipt before");
+        }
+        match receipt.checkpoint.is_some_and(|checkpoint| checkpoint.rounds > receipt.rounds) {
+            true => contradicts("its checkpoint has more rounds than were done"),
+            false => Ok(()),
         }
     }
 }
@@ -57,11 +83,18 @@ impl Change<'_> {
         self.ledger.check_receipt(signer, receipt)?;
 
         let Receipt { job, lease: id, rank, sequence, rounds, samples, .. } = *receipt;
+        let now = self.now();
         let lease = self.lease(id);
         lease.sequence = sequence;
         lease.receipt = Some(content_hash(receipt));
-        (lease.rounds, lease.samples, lease.cpu_ms) = (rounds, samples, receipt.cpu_ms);
+        let is_first = lease.ready.is_none();
+        lease.ready.get_or_insert(now);
+        (lease.from, lease.rounds, lease.samples, lease.cpu_ms) = (receipt.from, rounds, samples, receipt.cpu_ms);
         (lease.parameters, lease.loss_micro) = (Some(receipt.parameters), receipt.loss_micro);
+        lease.missing = receipt.missing;
+        if is_first {
+            self.ledger.index_job(job);
+        }
         let (paid_ms, payout) = self.pay(id, sequence);
         let Lease { machine, owner: lender, .. } = self.ledger.leases[&id];
         let borrower = self.ledger.jobs[&job].owner;
@@ -78,66 +111,77 @@ impl Change<'_> {
             paid_ms,
             payout,
         });
-        // All ranks hold the same model; the first one stores it on the way, as it stores the last one.
-        if let Some(model) = receipt.checkpoint
-            && rank == 0
-            && self.ledger.jobs[&job].checkpoint.is_none_or(|old| old.model != model)
+        // All members hold the same state; the first one stores it on the way, as it stores the model at the end.
+        let of_job = &self.ledger.jobs[&job];
+        if let Some(checkpoint) = receipt.checkpoint
+            && of_job.members.first() == Some(&id)
+            && of_job.checkpoint.is_none_or(|kept| kept.rounds < checkpoint.rounds)
         {
-            self.job(job).checkpoint = Some(Checkpoint { model, rounds });
+            self.job(job).checkpoint = Some(checkpoint);
         }
-        if self.ledger.jobs[&job].state == JobState::Matched {
-            self.set_job_state(job, JobState::Running);
+        if receipt.missing.is_some() {
+            self.accused.insert(job);
         }
         match receipt.outcome {
             LeaseOutcome::Running => {}
-            LeaseOutcome::Failed(reason) => {
-                self.end_lease(id, LeaseState::Failed(reason));
-                self.job(job).blamed = Some(id);
-                self.close_job(job, JobState::Panic(PanicReason::Failed(reason)));
-            }
-            LeaseOutcome::Finished(result) => {
-                self.lease(id).result = Some(result);
-                self.end_lease(id, LeaseState::Finished);
-                self.finish_if_agreed(receipt, result);
-            }
+            LeaseOutcome::Failed(reason) => self.fail(job, id, reason),
+            LeaseOutcome::Finished(model) => self.finish_lease(job, id, FinalModel { model, parameters: receipt.parameters }),
         }
         Ok(())
     }
 
-    /// Learns from a finished job how fast its machines really were, with all that belongs to a lease: each did its part of what
-    /// they trained on together in the job's time. The parts count as equal: a worker that holds fewer samples waits for the
-    /// others, and its machine is not slower for that. The mean of the last observation and those before it.
-    fn observe_speeds(&mut self, id: JobId) {
-        let job = &self.ledger.jobs[&id];
-        let lasted_ms = job.started.map_or(0, |started| self.now().since(started)).max(1);
-        let leases = self.ledger.job_leases(id).filter(|lease| lease.state == LeaseState::Finished);
-        let (machines, samples): (Vec<MachineId>, Vec<u64>) = leases.map(|lease| (lease.machine, lease.samples)).unzip();
-        let samples = samples.into_iter().fold(0, u64::saturating_add);
-        let work = training_work(job.multiply_adds, samples);
-        // A thousand multiply-adds a millisecond are a million a second.
-        let machine_ms = u128::from(lasted_ms) * machines.len().max(1) as u128;
-        let observed = u64::try_from(work / (machine_ms * 1_000)).unwrap_or(u64::MAX);
-        for machine in machines.into_iter().collect::<BTreeSet<_>>().into_iter().filter(|_| observed > 0) {
+    /// A worker can't go on. Its job goes on without it, but not if the same would happen to every other worker too, nor after more
+    /// failures than its spec tolerates. An end for a cause outside of the work is no failure. A machine that its owner took back
+    /// gets no work until it is heard of again: its agent may have been stopped.
+    fn fail(&mut self, job: JobId, lease: LeaseId, reason: FailureReason) {
+        self.end_lease(lease, LeaseState::Failed(reason));
+        if reason == FailureReason::OwnerReturned {
+            self.machine(self.ledger.leases[&lease].machine, |machine| machine.heard = false);
+        }
+        let hopeless = matches!(reason, FailureReason::Diverged | FailureReason::Disagreement);
+        let of_job = self.job(job);
+        of_job.failures += u32::from(!reason.is_preemption());
+        if hopeless || of_job.failures > of_job.restarts {
+            of_job.blamed = Some(lease);
+            self.close_job(job, JobState::Panic(PanicReason::Failed(reason)));
+        } else {
+            self.after_loss(job);
+        }
+    }
+
+    /// A member did all rounds. All of them must tell the same model and parameters: the job is finished with the last of them, and
+    /// stops at the first that differs.
+    fn finish_lease(&mut self, job: JobId, lease: LeaseId, last: FinalModel) {
+        self.lease(lease).result = Some(last.model);
+        self.end_lease(lease, LeaseState::Finished);
+        let of_job = self.job(job);
+        if *of_job.finished.get_or_insert(last) == last {
+            self.after_loss(job);
+        } else {
+            of_job.blamed = Some(lease);
+            self.close_job(job, JobState::Panic(PanicReason::Disagreement));
+        }
+    }
+
+    /// Learns from a finished job how fast its machines really were, with all that belongs to training together: what each worker
+    /// trained on in its time as a member, up to its last receipt. Shares follow speed, so that nobody waits much for the others.
+    /// The mean of each observation and those before it.
+    pub fn observe_speeds(&mut self, id: JobId) {
+        let multiply_adds = self.ledger.jobs[&id].multiply_adds;
+        let finished = self.ledger.job_leases(id).filter(|lease| lease.state == LeaseState::Finished);
+        let observations: Vec<(MachineId, u64)> = finished
+            .map(|lease| {
+                let trained_ms = lease.joined.map_or(0, |joined| lease.metered.since(joined)).max(1);
+                // A thousand multiply-adds a millisecond are a million a second.
+                let speed = training_work(multiply_adds, lease.samples) / (u128::from(trained_ms) * 1_000);
+                (lease.machine, u64::try_from(speed).unwrap_or(u64::MAX))
+            })
+            .collect();
+        for (machine, observed) in observations.into_iter().filter(|(_, observed)| *observed > 0) {
             self.machine(machine, |machine| {
                 let before = if machine.observed_speed == 0 { observed } else { machine.observed_speed };
                 machine.observed_speed = before.midpoint(observed);
             });
-        }
-    }
-
-    /// After a lease finished: all leases of its job must tell the same model and parameters. The job is finished with the
-    /// last of them, and stops at the first that differs.
-    fn finish_if_agreed(&mut self, receipt: &Receipt, result: Hash) {
-        let same = |lease: &Lease| lease.result == Some(result) && lease.parameters == Some(receipt.parameters);
-        let differs = |lease: &Lease| lease.state == LeaseState::Finished && !same(lease);
-        let disagreement = self.ledger.job_leases(receipt.job).any(differs);
-        let active = self.ledger.job_leases(receipt.job).any(Lease::is_active);
-        if disagreement {
-            self.job(receipt.job).blamed = Some(receipt.lease);
-            self.close_job(receipt.job, JobState::Panic(PanicReason::Disagreement));
-        } else if !active {
-            self.observe_speeds(receipt.job);
-            self.close_job(receipt.job, JobState::Finished(result));
         }
     }
 }

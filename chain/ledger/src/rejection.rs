@@ -242,6 +242,23 @@ pub enum Rejection {
     /// The lease has ended.
     #[error("{0} has ended")]
     LeaseClosed(LeaseId),
+    /// A worker names another as missing that isn't another worker of its job.
+    #[error("{lease} names {missing} as missing, which is no other lease of its job")]
+    ReceiptBlamesStranger {
+        /// The lease whose receipt it is.
+        lease: LeaseId,
+        /// The lease that it names.
+        missing: LeaseId,
+    },
+    /// The receipt's numbers of rounds don't fit together.
+    #[error("the receipt contradicts itself or the one before: {problem}")]
+    ReceiptContradicts {
+        /// How.
+        problem: &'static str,
+    },
+    /// A worker that doesn't train with the others can't have done all rounds.
+    #[error("{0} is none of the leases that train its job together, and can't have done all rounds")]
+    NotMember(LeaseId),
 
     /// Prices are set by proposers in their own blocks.
     #[error("prices are set by the proposer of a day's first block")]
@@ -329,6 +346,9 @@ impl Rejection {
             Rejection::ReceiptSuperseded { .. } => 2075,
             Rejection::ReceiptShrinks { .. } => 2076,
             Rejection::LeaseClosed(_) => 2077,
+            Rejection::ReceiptBlamesStranger { .. } => 2078,
+            Rejection::ReceiptContradicts { .. } => 2079,
+            Rejection::NotMember(_) => 2080,
             Rejection::PriceNotDue => 2090,
         };
         *TABLE.iter().find(|entry| entry.0 == code).expect("every code has a line in the table")
@@ -336,7 +356,7 @@ impl Rejection {
 }
 
 /// Code, name and hint of every rejection. Retired: 2035.
-const TABLE: [(u16, &str, &str); 44] = [
+const TABLE: [(u16, &str, &str); 47] = [
     (2001, "expired", "sign it again with a later expiry"),
     (2002, "unknown_account", "open an account with this key first, or use the key of an account"),
     (2003, "nonce_used", "ask for the account's next number and sign again"),
@@ -380,6 +400,9 @@ const TABLE: [(u16, &str, &str); 44] = [
     (2075, "receipt_superseded", "send the next receipt with a higher number"),
     (2076, "receipt_shrinks", "state totals since the lease began"),
     (2077, "lease_closed", "stop working for this lease"),
+    (2078, "receipt_blames_stranger", "name another lease of the same job, or none"),
+    (2079, "receipt_contradicts", "state the rounds of the job that the worker took part in, as they were"),
+    (2080, "not_member", "send a receipt that says that the worker is running, and wait until it is a member"),
     (2090, "price_not_due", "nothing is to be done: validators set prices by themselves"),
 ];
 

@@ -6,7 +6,7 @@ impl Ledger {
     /// What the next interval of all active leases of a job costs at the prices of the last block.
     pub(crate) fn next_interval(&self, id: JobId) -> Credits {
         let (prices, interval_ms) = (self.current_prices(), self.params().receipt_ms);
-        let active = self.job_leases(id).filter(|lease| lease.is_active());
+        let active = self.jobs[&id].active.iter().map(|lease| &self.leases[lease]);
         let costs = active.map(|lease| prices.at_least(&lease.minimum).cost(&lease.resources, interval_ms).micro());
         Credits::from_micro(costs.fold(0, u64::saturating_add))
     }
@@ -54,11 +54,12 @@ impl Change<'_> {
     /// Closes a job: its active leases end, what is left of its escrow goes back to the purses it came from.
     pub fn close_job(&mut self, id: JobId, state: JobState) {
         assert!(state.is_closed() && !self.ledger.jobs[&id].state.is_closed(), "invariant broken: {id} closes twice");
-        for lease in self.ledger.jobs[&id].leases.clone() {
-            if self.ledger.leases[&lease].is_active() {
-                self.end_lease(lease, LeaseState::Ended);
-            }
+        for lease in self.ledger.jobs[&id].active.clone() {
+            self.end_lease(lease, LeaseState::Ended);
         }
+        // The job's end tells what there is to tell.
+        self.regrouped.remove(&id);
+        self.accused.remove(&id);
         let now = self.now();
         let job = self.job(id);
         let (owner, granted, earned) = (job.owner, job.escrow_granted, job.escrow_earned);

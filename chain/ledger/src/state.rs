@@ -75,10 +75,12 @@ pub(crate) struct Index {
     pub identities: BTreeSet<Hash>,
     pub machines_of: BTreeSet<(AccountId, MachineId)>,
     pub jobs_of: BTreeSet<(AccountId, JobId)>,
-    /// Jobs that wait, in order of submission.
+    /// Jobs that wait for machines, in order of submission.
     pub queued: BTreeSet<JobId>,
     /// Jobs that have active leases.
     pub served: BTreeSet<JobId>,
+    /// Jobs that have ready leases which aren't members yet.
+    pub joining: BTreeSet<JobId>,
     /// Machines that matching may use, best first.
     pub free: BTreeSet<Rank>,
     /// Offered machines in contact, by the contact clock's moment of their last sign of life.
@@ -154,23 +156,18 @@ impl Index {
         }
     }
 
-    pub fn add_job(&mut self, job: &Job) {
+    /// Puts a job where it belongs by its state and its active leases; `joining`: does it have ready ones that aren't members?
+    pub fn place_job(&mut self, job: &Job, joining: bool) {
+        fn set(set: &mut BTreeSet<JobId>, id: JobId, belongs: bool) -> bool {
+            if belongs { set.insert(id) } else { set.remove(&id) }
+        }
         self.jobs_of.insert((job.owner, job.id));
-        if job.is_queued() {
-            self.set_queued(job, true);
-        } else if !job.state.is_closed() {
-            self.served.insert(job.id);
+        let waits = job.is_waiting();
+        if set(&mut self.queued, job.id, waits) {
+            self.flow.set_queued(job, waits);
         }
-    }
-
-    /// Puts a job into the queue or takes it out.
-    pub fn set_queued(&mut self, job: &Job, queued: bool) {
-        if queued {
-            self.queued.insert(job.id);
-        } else {
-            self.queued.remove(&job.id);
-        }
-        self.flow.set_queued(job, queued);
+        set(&mut self.served, job.id, !job.active.is_empty());
+        set(&mut self.joining, job.id, joining);
     }
 
     pub fn add_invite(&mut self, code: PublicKey, invite: &Invite) {
@@ -404,6 +401,23 @@ impl Ledger {
     /// What an account's open jobs hold in escrow.
     pub fn escrow_of(&self, owner: AccountId) -> Credits {
         self.jobs_of(owner).map(Job::escrow).sum()
+    }
+
+    /// Active leases of a job that can train and aren't members yet, by rank.
+    pub(crate) fn newcomers(&self, job: &Job) -> impl Iterator<Item = &Lease> {
+        let active = job.active.iter().filter_map(|id| self.leases.get(id));
+        active.filter(|lease| lease.ready.is_some() && lease.joined.is_none())
+    }
+
+    /// How many workers a job began to train with: its schedule is made for so many.
+    pub fn began_with(&self, job: &Job) -> u32 {
+        self.job_leases(job.id).filter(|lease| Some(lease.started) == job.started).count() as u32
+    }
+
+    /// Brings the index in line with a job.
+    pub(crate) fn index_job(&mut self, id: JobId) {
+        let joining = self.newcomers(&self.jobs[&id]).next().is_some();
+        self.index.place_job(&self.jobs[&id], joining);
     }
 
     /// Puts a machine into the index.

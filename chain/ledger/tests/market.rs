@@ -151,30 +151,18 @@ fn a_budget_that_runs_out_keeps_the_last_checkpoint() {
     // Two seconds of both workers, and what the next interval needs but one microcredit.
     let budget = 4 * 1_210 + 2 * 12_100 - 1;
     let job = market.submit(9, &spec(2, 2, budget));
-    let names = |market: &Market, rank, model: Option<&[u8]>| {
+    market.train(500, job);
+    let checkpoint = Checkpoint { state: Hash::of(b"state"), rounds: 20 };
+    let both = [0, 1].map(|rank| {
         let lease = market.lease(job, rank);
-        let checkpoint = model.map(Hash::of);
-        let receipt = Receipt { checkpoint, ..receipt(lease, lease.sequence + 1, LeaseOutcome::Running) };
+        let receipt = Receipt { checkpoint: Some(checkpoint), ..receipt(lease, lease.sequence + 1, LeaseOutcome::Running) };
         market.next(market.ledger.machine(lease.machine).unwrap().key, Action::Receipt(receipt))
-    };
-    let both = |market: &Market, first, second| vec![names(market, 0, first), names(market, 1, second)];
-    let kept = |market: &Market| market.ledger.job(job).unwrap().checkpoint.map(|kept| (kept.model, kept.rounds));
-    let block = both(&market, None, Some(&b"of the second rank"[..]));
-    market.block(200, block);
-    assert_eq!(kept(&market), None, "the first rank stores the job's models");
-    let block = both(&market, Some(b"one"), None);
-    market.block(300, block);
-    assert_eq!(kept(&market), Some((Hash::of(b"one"), 20)));
-    let block = both(&market, Some(b"one"), None);
-    market.block(500, block);
-    assert_eq!(
-        (market.state(job), kept(&market)),
-        (JobState::Running, Some((Hash::of(b"one"), 20))),
-        "named again, it is no newer"
-    );
-    let block = both(&market, Some(b"two"), None);
-    market.block(1_000, block);
-    assert_eq!((market.state(job), kept(&market)), (JobState::Panic(PanicReason::Budget), Some((Hash::of(b"two"), 40))));
+    });
+    market.block(500, both.to_vec());
+    assert_eq!(market.state(job), JobState::Running);
+    market.train(1_000, job);
+    let kept = market.ledger.job(job).unwrap().checkpoint;
+    assert_eq!((market.state(job), kept), (JobState::Panic(PanicReason::Budget), Some(checkpoint)));
     let closed = market.ledger.job(job).unwrap();
     assert_eq!((closed.paid.micro(), closed.refunded.micro()), (4 * 1_210, 2 * 12_100 - 1));
     assert_eq!(market.purses(9), (50_000_000 - 4 * 1_210, 0));
@@ -234,9 +222,11 @@ fn every_change_of_a_purse_is_told_with_its_cause_its_transaction_and_the_balanc
 }
 
 #[test]
-fn a_failed_worker_is_paid_up_to_then_and_ends_the_job() {
+fn a_failed_worker_is_paid_up_to_then_and_ends_a_job_that_survives_none() {
     let mut market = Market::with_machines(2);
-    let job = market.submit(9, &spec(2, 2, 20_000_000));
+    let mut once = spec(2, 2, 20_000_000);
+    once.recovery.restarts = 0;
+    let job = market.submit(9, &once);
     let failed = market.receipt(job, 1, LeaseOutcome::Failed(FailureReason::OutOfMemory));
     market.block(3_000, vec![failed]);
     assert_eq!(market.state(job), JobState::Panic(PanicReason::Failed(FailureReason::OutOfMemory)));
@@ -252,6 +242,7 @@ fn workers_that_report_different_models_or_parameters_finish_nothing() {
     for other_model in [true, false] {
         let mut market = Market::with_machines(3);
         let job = market.submit(9, &spec(3, 3, 20_000_000));
+        market.train(1_000, job);
         let mut receipts = finish(&market, job, 2);
         let mut body = receipts.pop().unwrap().body().clone();
         if let Action::Receipt(receipt) = &mut body.action {
@@ -271,8 +262,9 @@ fn workers_that_report_different_models_or_parameters_finish_nothing() {
 fn a_finished_lease_is_metered_no_more_while_others_go_on() {
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(2, 2, 20_000_000));
+    market.train(1_000, job);
     let first = finish(&market, job, 1);
-    market.block(2_000, first);
+    market.block(1_000, first);
     assert_eq!((market.state(job), market.machine_state(1)), (JobState::Running, MachineState::Idle));
     market.beat(3_000, &[1, 2]);
     let paid = market.lease(job, 0).paid;
@@ -283,9 +275,10 @@ fn a_finished_lease_is_metered_no_more_while_others_go_on() {
 }
 
 #[test]
-fn a_silent_machine_is_lost_with_its_job_and_comes_back_with_a_heartbeat() {
+fn a_silent_machine_is_lost_with_its_lease_and_comes_back_with_a_heartbeat() {
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(2, 2, 20_000_000));
+    let ranks = [1, 2].map(|number| market.ledger.job_leases(job).position(|lease| lease.machine == machine(number)).unwrap());
     // The contact clock runs at most 2 s with a block: after the fifth block machine 2 has been silent for just the timeout.
     for _ in 0..4 {
         market.beat(2_000, &[1]);
@@ -293,10 +286,11 @@ fn a_silent_machine_is_lost_with_its_job_and_comes_back_with_a_heartbeat() {
     assert_eq!((market.machine_state(2), market.state(job)), (MachineState::InUse, JobState::Matched));
     market.beat(2_000, &[1]);
     assert_eq!(market.machine_state(2), MachineState::Panic);
-    assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineLost));
-    assert_eq!((market.lease(job, 0).state, market.lease(job, 1).state), (LeaseState::Ended, LeaseState::Lost));
-    assert_eq!(market.purses(9), (50_000_000, 0));
+    assert_eq!(market.state(job), JobState::Matched);
+    assert_eq!(ranks.map(|rank| market.lease(job, rank).state), [LeaseState::Active, LeaseState::Lost]);
+    assert_eq!(market.purses(9), (30_000_000, 0));
     assert_eq!(market.machine(2).reliability, 437, "an eighth of the way from 500 to 0");
+    market.send(person(9), Action::Cancel { job });
     let waiting = market.submit(9, &spec(2, 2, 20_000_000));
     assert_eq!(market.state(waiting), JobState::Queued);
     market.beat(1_000, &[1, 2]);
@@ -338,21 +332,24 @@ fn a_machine_gets_work_only_after_a_heartbeat_with_an_address() {
 }
 
 #[test]
-fn withdrawing_at_once_ends_the_job_and_withdrawing_after_the_lease_does_not() {
+fn withdrawing_at_once_ends_the_lease_and_withdrawing_after_the_lease_does_not() {
     let withdraw = |mode| Action::Withdraw { machine: machine(1), mode };
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(2, 2, 20_000_000));
+    market.train(1_000, job);
     market.send(person(1), withdraw(ChangeMode::AtOnce));
-    assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineWithdrawn));
-    assert_eq!((market.machine_state(1), market.machine_state(2)), (MachineState::Withdrawn, MachineState::Idle));
-    assert_eq!(market.lease(job, 0).state, LeaseState::Ended);
+    assert_eq!(market.state(job), JobState::Running);
+    assert_eq!((market.machine_state(1), market.machine_state(2)), (MachineState::Withdrawn, MachineState::InUse));
+    let states = market.ledger.job_leases(job).map(|lease| (lease.machine == machine(1), lease.state));
+    assert!(states.into_iter().all(|(withdrawn, state)| (state == LeaseState::Ended) == withdrawn));
     let merits = |market: &Market| (market.machine(1).leases_lost, market.machine(1).reliability);
     assert_eq!(merits(&market), (1, 437), "nobody was told before");
 
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(1, 2, 20_000_000));
     market.send(person(1), withdraw(ChangeMode::AfterLease));
-    assert_eq!((market.state(job), market.machine_state(1)), (JobState::Matched, MachineState::Draining));
+    market.train(1_000, job);
+    assert_eq!((market.state(job), market.machine_state(1)), (JobState::Running, MachineState::Draining));
     let end = finish(&market, job, 2);
     market.block(1_000, end);
     assert_eq!((market.state(job), market.machine_state(1)), (JobState::Finished(MODEL()), MachineState::Withdrawn));
@@ -372,6 +369,7 @@ fn ranks_go_to_reliable_then_fast_machines_and_one_machine_gets_one_rank() {
     let machines = |market: &Market, job| market.ledger.job_leases(job).map(|lease| lease.machine).collect::<Vec<_>>();
     let job = market.submit(9, &spec(1, 8, 20_000_000));
     assert_eq!(machines(&market, job), [machine(2), machine(3), machine(1)]);
+    market.train(1_000, job);
     let one = finish(&market, job, 3).pop().unwrap();
     market.block(1_000, vec![one]);
     market.send(person(9), Action::Cancel { job });
@@ -430,6 +428,6 @@ fn the_entries_of_a_known_market_never_change() {
     let expires = market.ledger.time().plus(MINUTE);
     assert_eq!(market.send(person(1), Action::Invite { code: code(1), offer: Some(offer(cores(1))), expires }), 0);
     let entries: Vec<_> = market.ledger.entries().collect();
-    assert_eq!(entries.len(), 13);
+    assert_eq!(entries.len(), 14);
     assert_eq!(Hash::of(&encode(&entries)).to_hex(), "120c4ffb9a3c7e8dbb7f7bd6dad746f3371ca88f10109435ecfca7290eb6f62f");
 }

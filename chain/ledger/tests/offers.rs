@@ -22,16 +22,17 @@ fn lend(number: u8, offer: Offer, mode: ChangeMode) -> Action {
     Action::Lend { machine: machine(number), offer, mode }
 }
 
-/// Finishes a job of one worker.
+/// Trains and finishes a job of one worker.
 fn finish(market: &mut Market, job: JobId) {
+    market.train(500, job);
     let receipt = market.receipt(job, 0, LeaseOutcome::Finished(MODEL()));
-    assert_eq!(market.block(1_000, vec![receipt]), [0]);
+    assert_eq!(market.block(500, vec![receipt]), [0]);
     assert_eq!(market.state(job), JobState::Finished(MODEL()));
 }
 
 /// A minute of the offer is a 1440th of the test market's day of four minutes: slot 0 is 0 to 360.
 #[test]
-fn hours_that_close_at_once_end_the_job_as_announced_and_harm_nobodys_good_name() {
+fn hours_that_close_at_once_end_the_lease_as_announced_and_harm_nobodys_good_name() {
     let mut market = market(2);
     market.offer(1, 1, Offer { availability: hours(0, 60), at_close: ChangeMode::AtOnce, ..offer(cores(1)) });
     let job = market.submit(9, &spec(2, 2, 10_000_000));
@@ -42,20 +43,20 @@ fn hours_that_close_at_once_end_the_job_as_announced_and_harm_nobodys_good_name(
     let receipt = market.receipt(job, lease.rank as usize, LeaseOutcome::Running);
     let applied = market.apply(1_000, vec![receipt]);
     assert_eq!(market.ledger.time(), at(10_000));
-    assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineWithdrawn));
+    assert_eq!((market.state(job), market.ledger.job(job).unwrap().active.len()), (JobState::Matched, 1));
     let paid = 1_210 * (10_000 - (started.0 - START)) / 1_000;
-    assert_eq!((market.purses(1).1, market.purses(9)), (paid, (50_000_000 - paid, 0)));
+    assert_eq!(market.purses(1).1, paid);
     assert_eq!(market.ledger.lease(lease.id).unwrap().state, LeaseState::Ended);
-    let (why, blamed) = (PanicReason::MachineWithdrawn, Some(lease.id));
-    assert_eq!(market.reason(job), JobReason::Aborted { why, lease: blamed, machine: Some(machine(1)) });
-    for number in [1, 2] {
+    for (number, state) in [(1, MachineState::Idle), (2, MachineState::InUse)] {
         let machine = market.machine(number);
-        assert_eq!((machine.reliability, machine.leases_lost, machine.state), (500, 0, MachineState::Idle));
+        assert_eq!((machine.reliability, machine.leases_lost, machine.state), (500, 0, state));
     }
     assert_eq!(market.ledger.account(account(1)).unwrap().reliability, 500);
-    // The receipt paid and made the job run; what the hours did comes after it, and no transaction is its cause.
-    assert_eq!(applied.results[0].events, 3, "{:?}", applied.events);
-    assert!(matches!(applied.events[3], Event::Lease { .. }));
+    // The receipt paid; what the hours did comes after it, and no transaction is its cause.
+    assert_eq!(applied.results[0].events, 2, "{:?}", applied.events);
+    assert!(matches!(applied.events[2], Event::Lease { .. }));
+    market.send(person(9), Action::Cancel { job });
+    assert_eq!(market.purses(9), (50_000_000 - paid, 0));
 
     // Until tomorrow's hours begin it takes no work.
     assert_eq!(market.machine_reason(1), MachineReason::OutsideHours { opens: Some(at(4 * MINUTE)) });
@@ -92,7 +93,7 @@ fn an_offer_that_ran_out_takes_no_new_work_and_finishes_what_runs_or_ends_it_as_
         assert_eq!(market.machine_state(1), MachineState::InUse);
         market.beat(1, &[1]);
         if at_close == ChangeMode::AtOnce {
-            assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineWithdrawn));
+            assert_eq!(market.state(job), JobState::Queued, "it looks for another machine");
         } else {
             assert_eq!((market.machine_state(1), market.machine_reason(1)), (MachineState::Draining, MachineReason::Ending));
             finish(&mut market, job);
@@ -194,7 +195,7 @@ fn a_changed_offer_waits_for_the_lease_and_no_new_one_begins_before() {
     // One that is, made at once, ends the lease, and that counts as lost.
     let none_now = Offer { availability: hours(720, 1_080), at_close: ChangeMode::AtOnce, ..smaller };
     assert_eq!(market.send(person(1), lend(1, none_now, ChangeMode::AtOnce)), 0);
-    assert_eq!(market.state(waiting), JobState::Panic(PanicReason::MachineWithdrawn));
+    assert_eq!(market.state(waiting), JobState::Queued);
     assert_eq!((market.machine(1).leases_lost, market.machine(1).offer), (1, Some(none_now)));
 }
 
@@ -242,7 +243,7 @@ fn a_machine_that_is_withdrawn_after_its_lease_still_closes_at_its_hours() {
     assert_eq!(market.send(person(1), Action::Withdraw { machine: machine(1), mode: ChangeMode::AfterLease }), 0);
     assert_eq!(market.machine_reason(1), MachineReason::Ending);
     market.beat_until(at(10_000), &[1]);
-    assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineWithdrawn));
+    assert_eq!(market.state(job), JobState::Queued);
     assert_eq!((market.machine_state(1), market.machine(1).reliability), (MachineState::Withdrawn, 500));
 }
 
@@ -286,7 +287,7 @@ fn a_new_machine_begins_as_reliable_as_its_owners_were() {
     let mut market = market(1);
     let job = market.submit(9, &spec(1, 1, 5_000_000));
     market.send(person(1), Action::Withdraw { machine: machine(1), mode: ChangeMode::AtOnce });
-    assert_eq!(market.state(job), JobState::Panic(PanicReason::MachineWithdrawn));
+    market.send(person(9), Action::Cancel { job });
     assert_eq!((market.machine(1).reliability, market.ledger.account(account(1)).unwrap().reliability), (437, 437));
     market.lend(1, 2, cores(1), 100);
     market.lend(9, 3, cores(1), 100);
@@ -304,7 +305,7 @@ fn a_new_machine_begins_as_reliable_as_its_owners_were() {
     assert_eq!(market.machine(2).reliability, (7 * 437 + 1_000) / 8);
 }
 
-/// But those of a job that recovers, which no job does yet, and of one that starts with the next block: matching ends a block.
+/// But that of a job that starts with the next block: matching ends a block.
 #[test]
 fn every_reason_of_a_machine_and_of_a_job_is_given() {
     let mut market = market(0);
@@ -325,7 +326,7 @@ fn every_reason_of_a_machine_and_of_a_job_is_given() {
     assert_eq!((reasons(&market), market.reason(waiting)), (MachineReason::Serving, JobReason::Preparing));
     let receipt = market.receipt(waiting, 0, LeaseOutcome::Running);
     market.block(500, vec![receipt]);
-    assert_eq!(market.reason(waiting), JobReason::Training { workers: 1 });
+    assert_eq!(market.reason(waiting), JobReason::Training { workers: 1, preparing: 0 });
     finish(&mut market, waiting);
     assert_eq!((reasons(&market), market.reason(waiting)), (MachineReason::Ready, JobReason::Finished));
 
@@ -347,7 +348,9 @@ fn every_reason_of_a_machine_and_of_a_job_is_given() {
     market.offer(1, 1, Offer { minimum, ..offer(cores(1)) });
     assert_eq!(reasons(&market), MachineReason::PriceBelowMinimum);
     market.offer(1, 1, offer(cores(1)));
-    let job = market.submit(9, &spec(1, 1, 1_000_000));
+    let mut once = spec(1, 1, 1_000_000);
+    once.recovery.restarts = 0;
+    let job = market.submit(9, &once);
     market.send(person(1), Action::Withdraw { machine: machine(1), mode: ChangeMode::AfterLease });
     assert_eq!(reasons(&market), MachineReason::Ending);
     let failed = market.receipt(job, 0, LeaseOutcome::Failed(FailureReason::TrainerCrashed));
@@ -357,6 +360,7 @@ fn every_reason_of_a_machine_and_of_a_job_is_given() {
     assert_eq!(market.reason(job), JobReason::Aborted { why, lease: Some(lease), machine: Some(machine(1)) });
     market.offer(1, 1, offer(cores(1)));
     let job = market.submit(9, &spec(1, 1, 1_000_000));
+    market.train(500, job);
     let closes = Offer { availability: hours(0, 1), at_close: ChangeMode::AtOnce, ..offer(cores(1)) };
     market.offer(1, 1, closes);
     assert_eq!(reasons(&market), MachineReason::OfferChanging);
@@ -364,8 +368,7 @@ fn every_reason_of_a_machine_and_of_a_job_is_given() {
         market.block(2_000, vec![]);
     }
     assert_eq!(reasons(&market), MachineReason::LostContact);
-    let (why, lease) = (PanicReason::MachineLost, Some(market.lease(job, 0).id));
-    assert_eq!(market.reason(job), JobReason::Aborted { why, lease, machine: Some(machine(1)) });
+    assert_eq!(market.reason(job), JobReason::Recovering { preparing: 0 });
 }
 
 #[test]

@@ -113,32 +113,27 @@ fn a_long_job_is_quoted_at_each_slots_price_and_at_its_machines_minimum() {
 fn a_quote_reckons_with_the_speed_that_machines_showed() {
     let mut market = Market::of(fixed(), 2);
     let small = spec(2, 2, 5_000_000);
-    let job = market.submit(9, &small);
-    market.beat(1_000, &[1, 2]);
-    let last = (0..2).map(|rank| {
-        let lease = market.lease(job, rank);
-        let mut receipt = receipt(lease, 1, LeaseOutcome::Finished(Hash::of(b"model")));
-        (receipt.samples, receipt.parameters) = (5_000_000, Hash::of(b"parameters"));
-        market.next(market.ledger.machine(lease.machine).unwrap().key, Action::Receipt(receipt))
-    });
-    let last = last.collect();
-    market.block(1_000, last);
-    // Ten million samples, three times 8 multiply-adds each, by two machines in two seconds: 60 million a second for each.
+    // Both train on five million samples, three times 8 multiply-adds each.
+    let trains = |market: &mut Market, seconds: u64| {
+        let job = market.submit(9, &small);
+        market.train(1_000, job);
+        let last = [0, 1].map(|rank| {
+            let lease = market.lease(job, rank);
+            let mut receipt = receipt(lease, 2, LeaseOutcome::Finished(Hash::of(b"model")));
+            (receipt.samples, receipt.parameters) = (5_000_000, Hash::of(b"parameters"));
+            market.next(market.ledger.machine(lease.machine).unwrap().key, Action::Receipt(receipt))
+        });
+        market.beat(seconds * 1_000 - 500, &[1, 2]);
+        assert_eq!(market.block(500, last.to_vec()), [0, 0]);
+    };
+    trains(&mut market, 2);
+    // In two seconds: 60 million a second for each.
     assert_eq!([1, 2].map(|number| market.machine(number).observed_speed), [60, 60]);
     let quoted = quote(&market.ledger, &small);
     // The observed time has everything in it but the validation: 144 million multiply-adds of training.
     assert_eq!(quoted.expected_ms, Some(144_000_000 / (2 * 60_000)));
     // The next one takes four seconds: the mean of 60 and 30.
-    let job = market.submit(9, &small);
-    market.beat(2_000, &[1, 2]);
-    let last = (0..2).map(|rank| {
-        let lease = market.lease(job, rank);
-        let mut receipt = receipt(lease, 1, LeaseOutcome::Finished(Hash::of(b"model")));
-        (receipt.samples, receipt.parameters) = (5_000_000, Hash::of(b"parameters"));
-        market.next(market.ledger.machine(lease.machine).unwrap().key, Action::Receipt(receipt))
-    });
-    let last = last.collect();
-    market.block(2_000, last);
+    trains(&mut market, 4);
     assert_eq!([1, 2].map(|number| market.machine(number).observed_speed), [45, 45]);
 }
 

@@ -7,7 +7,7 @@ mod support;
 
 use std::{cmp::Ordering, collections::BTreeMap, time::Instant};
 
-use deepmarket_ledger::{DynamicPricing, Params, PricePolicy};
+use deepmarket_ledger::{DynamicPricing, Ledger, Params, PricePolicy};
 use deepmarket_types::*;
 use naive::Naive;
 use support::*;
@@ -187,6 +187,7 @@ fn random_action(random: &mut Random, market: &Market) -> (PublicKey, Action) {
             spec.workers.cores = 1 + random.below(3) as u32;
             spec.workers.ram_mib = 256 * (1 + random.below(6));
             spec.workers.share_machine = random.percent(30);
+            spec.recovery.restarts = random.below(3) as u32;
             spec.training.seed = random.below(3);
             if random.percent(20) {
                 spec.budget.slots = (0..4).filter(|_| random.percent(50)).collect();
@@ -226,14 +227,43 @@ fn random_receipt(random: &mut Random, market: &Market) -> (PublicKey, Action) {
         let nothing = receipt_of_nothing(id);
         return (machine_key(random.machine()), Action::Receipt(nothing));
     };
-    let outcome = match random.below(40) {
+    let outcome = match random.below(60) {
         0 => LeaseOutcome::Failed(FailureReason::OutOfMemory),
-        1..14 => LeaseOutcome::Finished(Hash::of(&lease.job.0.to_le_bytes())),
-        14 => LeaseOutcome::Finished(Hash::of(b"another model")),
+        1 => LeaseOutcome::Failed(FailureReason::DataUnavailable),
+        2 => LeaseOutcome::Failed(FailureReason::OwnerReturned),
+        3 => LeaseOutcome::Failed(FailureReason::PeerLost),
+        4 if random.percent(30) => LeaseOutcome::Failed(FailureReason::Diverged),
+        // Only one that trains with the others has anything to say of the end.
+        5..17 if lease.joined.is_some() || random.percent(5) => LeaseOutcome::Finished(Hash::of(&lease.job.0.to_le_bytes())),
+        17 if random.percent(30) => LeaseOutcome::Finished(Hash::of(b"another model")),
         _ => LeaseOutcome::Running,
     };
     let mut receipt = receipt(lease, lease.sequence + 1, outcome);
-    receipt.checkpoint = random.percent(20).then(|| Hash::of(&random.below(3).to_le_bytes()));
+    if lease.joined.is_none() && random.percent(90) {
+        // It took part in nothing yet.
+        receipt.rounds = random.below(30);
+        receipt.from = receipt.rounds;
+    } else if lease.took_part() {
+        receipt.from = lease.from;
+        receipt.rounds = lease.rounds + random.below(10);
+    }
+    receipt.checkpoint = random.percent(20).then(|| {
+        let too_many = u64::from(random.percent(5));
+        let rounds = random.below(receipt.rounds + 1 + too_many);
+        Checkpoint { state: Hash::of(&random.below(3).to_le_bytes()), rounds }
+    });
+    let job = ledger.job(lease.job).expect("it has a lease");
+    receipt.missing = match random.below(100) {
+        // Often the same one, so that there are majorities.
+        0..25 if lease.joined.is_some() => job.members.last().copied(),
+        25..35 if job.members.len() > 1 => Some(job.members[random.below(job.members.len() as u64) as usize]),
+        35..37 => Some(job.leases[random.below(job.leases.len() as u64) as usize]),
+        37 => Some(recent),
+        _ => None,
+    };
+    if receipt.missing == Some(id) && random.percent(95) {
+        receipt.missing = None;
+    }
     if let LeaseOutcome::Finished(_) = outcome {
         receipt.parameters = Hash::of(if random.percent(98) { b"same" } else { b"not the same" });
     }
@@ -244,6 +274,8 @@ fn random_receipt(random: &mut Random, market: &Market) -> (PublicKey, Action) {
         3 => receipt.sequence = random.below(3) as u32,
         4 => receipt.sequence += 1 + random.below(3) as u32,
         5 => receipt.samples = random.below(100),
+        6 => receipt.rounds = random.below(30),
+        7 if random.percent(50) => receipt.from = random.below(30),
         _ => {}
     }
     let key = ledger.machine(lease.machine).expect("it exists").key;
@@ -256,6 +288,7 @@ fn receipt_of_nothing(lease: LeaseId) -> Receipt {
         lease,
         rank: 0,
         sequence: 1,
+        from: 0,
         rounds: 0,
         samples: 0,
         cpu_ms: 0,
@@ -263,6 +296,7 @@ fn receipt_of_nothing(lease: LeaseId) -> Receipt {
         commitments: Hash::default(),
         loss_micro: 0,
         checkpoint: None,
+        missing: None,
         outcome: LeaseOutcome::Running,
     }
 }
@@ -280,6 +314,13 @@ fn random_block(random: &mut Random, market: &Market, sent: &mut Vec<VerifiedTra
             continue;
         }
         let (signer, action) = random_action(random, market);
+        // A machine that signs two receipts of one number is a rare one.
+        if let Action::Receipt(receipt) = &action
+            && block.iter().any(|other| matches!(&other.body().action, Action::Receipt(other) if other.lease == receipt.lease))
+            && random.percent(90)
+        {
+            continue;
+        }
         let good = market.next(signer, action.clone()).body().nonce;
         let counts = !matches!(action, Action::OpenAccount { .. } | Action::Receipt(_) | Action::Join { .. });
         let expected = if counts { *nonces.entry(signer).or_insert(good) } else { 0 };
@@ -343,13 +384,22 @@ fn compare(market: &Market, naive: &Naive) {
         assert_eq!((i128::from(lease.paid_ms), i128::from(lease.metered.0)), (share.paid_ms, share.metered), "{}", lease.id);
         assert_eq!(i128::from(lease.minimum.core_hour.micro()), share.least[0], "{}", lease.id);
         assert_eq!(lease.sequence, share.last.map_or(0, |receipt| receipt.sequence), "{}", lease.id);
+        let moments = [lease.ready, lease.joined].map(|moment| moment.map(|time| i128::from(time.0)));
+        assert_eq!(moments, [share.ready, share.joined], "{}", lease.id);
+        let missing = share.misses.map(|missed| LeaseId(missed as u64 + 1));
+        assert_eq!((lease.missing, lease.from), (missing, share.last.map_or(0, |receipt| receipt.from)), "{}", lease.id);
     }
     let mut escrow = 0;
     assert_eq!(ledger.jobs().len(), naive.tasks.len());
-    for ((job, task), paid) in ledger.jobs().zip(&naive.tasks).zip(&paid) {
+    for (i, ((job, task), paid)) in ledger.jobs().zip(&naive.tasks).zip(&paid).enumerate() {
         assert_eq!(job.state, task.state, "{}", job.id);
         assert_eq!(job.blamed, task.blamed.map(|share| LeaseId(share as u64 + 1)), "{}", job.id);
-        assert_eq!(job.checkpoint.map(|kept| (kept.model, kept.rounds)), task.kept, "{}", job.id);
+        assert_eq!((job.checkpoint, job.failures), (task.kept, task.failures), "{}", job.id);
+        assert_eq!(job.started.map(|time| i128::from(time.0)), task.began, "{}", job.id);
+        assert_eq!(job.finished.map(|last| (last.model, last.parameters)), task.done, "{}", job.id);
+        let members: Vec<LeaseId> = naive.members(i).iter().map(|share| LeaseId(*share as u64 + 1)).collect();
+        assert_eq!((job.generation, &job.members), (task.generation, &members), "{}", job.id);
+        assert_eq!(job.is_waiting(), naive.waits(i), "{}", job.id);
         let rest = if task.state.is_closed() { 0 } else { i128::from(task.spec.budget.max.micro()) - paid };
         assert_eq!((i128::from(job.escrow().micro()), i128::from(job.paid.micro())), (rest, *paid), "{}", job.id);
         assert_eq!(i128::from(job.refunded.micro()), task.refunded, "{}", job.id);
@@ -384,10 +434,43 @@ struct Seen {
     leases: BTreeMap<String, u64>,
     /// Blocks after which a changed offer waited for leases.
     waiting_offers: u64,
-    /// Jobs that ended because hours did.
-    closed_by_hours: u64,
+    /// Leases that ended because hours did.
+    ended_by_hours: u64,
+    /// Changes of members, members that the others outvoted, jobs that recovered, workers that jobs got later on, and jobs that
+    /// were finished by the loss of those that had not done all rounds.
+    generations: u64,
+    outvoted: u64,
+    recoveries: u64,
+    later_workers: u64,
+    finished_by_loss: u64,
     /// Prices that demand and supply raised, and that they lowered.
     moved_prices: (u64, u64),
+}
+
+impl Seen {
+    /// Counts what a block did by itself, after its transactions.
+    fn watch(&mut self, after: &Ledger, by_itself: &[Event]) {
+        for event in by_itself {
+            match event {
+                Event::Lease { job, state: LeaseState::Ended, .. } => {
+                    self.ended_by_hours += u64::from(!after.job(*job).expect("it has a lease").state.is_closed());
+                }
+                Event::Lease { machine, state: LeaseState::Lost, .. } => {
+                    self.outvoted += u64::from(after.machine(*machine).expect("it has a lease").heard);
+                }
+                Event::Lease { lease, job, state: LeaseState::Active, .. } => {
+                    let first = after.job_leases(*job).next().expect("it has a lease").started;
+                    self.later_workers += u64::from(after.lease(*lease).expect("it began").started > first);
+                }
+                Event::Members { .. } => self.generations += 1,
+                Event::Job { job, state: JobState::Running, .. } => {
+                    self.recoveries += u64::from(after.job(*job).expect("it was told of").generation > 1);
+                }
+                Event::Job { state: JobState::Finished(_), .. } => self.finished_by_loss += 1,
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Every second market has dynamic prices, all with other numbers, and every third one lets a physical machine be lent twice.
@@ -440,10 +523,7 @@ fn live(seed: u64, seen: &mut Seen) {
         compare(&market, &naive);
         seen.waiting_offers += u64::from(market.ledger.machines().any(|machine| machine.pending.is_some()));
         let caused: usize = applied.results.iter().map(|result| result.events as usize).sum();
-        let closed = JobState::Panic(PanicReason::MachineWithdrawn);
-        let by_itself = applied.events[caused..].iter();
-        seen.closed_by_hours +=
-            by_itself.filter(|event| matches!(event, Event::Job { state, .. } if *state == closed)).count() as u64;
+        seen.watch(&market.ledger, &applied.events[caused..]);
         if let (Some(old), Some(new)) = (prices, market.ledger.prices())
             && seed % 2 == 1
         {
@@ -488,8 +568,12 @@ fn two_ledgers_agree_on_millions_of_random_operations() {
     }
     println!("{} operations in {} blocks of {seed} markets: {:?}", seen.operations, seen.blocks, begun.elapsed());
     println!(
-        "{} offers waited, hours ended {} jobs, prices moved {:?}",
-        seen.waiting_offers, seen.closed_by_hours, seen.moved_prices
+        "{} offers waited, hours ended {} leases, prices moved {:?}",
+        seen.waiting_offers, seen.ended_by_hours, seen.moved_prices
+    );
+    println!(
+        "members changed {} times, {} were outvoted, {} jobs recovered, {} workers came later, {} jobs finished by a loss",
+        seen.generations, seen.outvoted, seen.recoveries, seen.later_workers, seen.finished_by_loss
     );
     println!("codes {:?}\njobs {:?}\nleases {:?}", seen.codes, seen.jobs, seen.leases);
     assert!(seen.operations >= wanted);
@@ -497,14 +581,16 @@ fn two_ledgers_agree_on_millions_of_random_operations() {
     let every_code = [
         0, 2001, 2002, 2003, 2004, 2010, 2011, 2012, 2013, 2014, 2020, 2021, 2022, 2023, 2030, 2031, 2032, 2033, 2034, 2036,
         2037, 2038, 2039, 2040, 2041, 2042, 2043, 2050, 2052, 2053, 2054, 2055, 2056, 2057, 2058, 2070, 2071, 2072, 2073, 2074,
-        2075, 2076, 2077,
+        2075, 2076, 2077, 2078, 2079, 2080,
     ];
     for code in every_code {
         assert!(seen.codes.contains_key(&code), "no operation met {code}");
     }
     assert!(seen.codes[&0] * 2 > seen.operations, "most operations should succeed");
-    assert!(seen.jobs.len() >= 10, "not every end of a job was met: {:?}", seen.jobs);
-    assert_eq!(seen.leases.len(), 5, "not every end of a lease was met");
+    assert!(seen.jobs.len() >= 9, "not every end of a job was met: {:?}", seen.jobs);
+    assert_eq!(seen.leases.len(), 9, "not every end of a lease was met: {:?}", seen.leases);
     let (raised, lowered) = seen.moved_prices;
-    assert!([seen.waiting_offers, seen.closed_by_hours, raised, lowered].iter().all(|times| *times > 0));
+    assert!([seen.waiting_offers, seen.ended_by_hours, raised, lowered].iter().all(|times| *times > 0));
+    let churn = [seen.generations, seen.outvoted, seen.recoveries, seen.later_workers, seen.finished_by_loss];
+    assert!(churn.iter().all(|times| *times > 0), "not every change of workers was met: {churn:?}");
 }

@@ -279,6 +279,24 @@ fn only_an_open_job_is_cancelled_and_only_by_its_owner() {
 }
 
 #[test]
+fn what_a_worker_heard_of_rounds_may_go_back_until_it_takes_part_in_one() {
+    let mut market = Market::with_machines(1);
+    let job = market.submit(9, &spec(1, 1, 10_000_000));
+    let mut sequence = 0;
+    let mut says = |market: &mut Market, from, rounds| {
+        sequence += 1;
+        let receipt = Receipt { from, rounds, ..receipt(market.lease(job, 0), sequence, LeaseOutcome::Running) };
+        send(market, machine_key(1), Action::Receipt(receipt))
+    };
+    assert_eq!(says(&mut market, 8, 8), 0);
+    assert_eq!(says(&mut market, 5, 5), 0, "the job went back to its last checkpoint");
+    assert_eq!(says(&mut market, 6, 9), 0);
+    assert_eq!(says(&mut market, 6, 8), 2076);
+    assert_eq!(says(&mut market, 9, 9), 2079, "it took part from round 6 on");
+    assert_eq!(says(&mut market, 6, 12), 0);
+}
+
+#[test]
 fn a_receipt_is_of_its_machine_its_lease_and_a_new_number_and_never_shrinks() {
     let mut market = Market::with_machines(2);
     let job = market.submit(9, &spec(2, 2, 1_000_000));
@@ -301,6 +319,24 @@ fn a_receipt_is_of_its_machine_its_lease_and_a_new_number_and_never_shrinks() {
     for less in [Receipt { rounds: 19, ..good }, Receipt { samples: 199, ..good }, Receipt { cpu_ms: 1_999, ..good }] {
         assert_eq!(send(&mut market, key, act(Receipt { sequence: 3, ..less })), 2076);
     }
+    let third = Receipt { sequence: 3, ..good };
+    let kept = |rounds| Some(Checkpoint { state: Hash::of(b"state"), rounds });
+    for wrong in [
+        Receipt { from: 21, ..third },
+        Receipt { from: 1, ..third },
+        Receipt { from: 20, ..third },
+        Receipt { checkpoint: kept(21), ..third },
+    ] {
+        assert_eq!(send(&mut market, key, act(wrong)), 2079);
+    }
+    let stranger = market.submit(1, &spec(1, 1, 1_000_000));
+    market.lend(9, 3, cores(1), 100);
+    market.beat(1_000, &[1, 2, 3]);
+    for missing in [lease.id, LeaseId(99), market.lease(stranger, 0).id] {
+        assert_eq!(send(&mut market, key, act(Receipt { missing: Some(missing), ..third })), 2078);
+    }
+    let finished = LeaseOutcome::Finished(Hash::of(b"model"));
+    assert_eq!(send(&mut market, key, act(Receipt { outcome: finished, ..third })), 2080, "the other one isn't ready yet");
     assert_eq!(market.lease(job, 0).paid, paid, "no rejected receipt is paid");
     assert_eq!(send(&mut market, person(9), Action::Cancel { job }), 0);
     assert_eq!(send(&mut market, key, act(good)), 2073, "the last receipt again is known even after the end");

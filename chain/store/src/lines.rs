@@ -91,7 +91,7 @@ impl Store {
                         sum.receipts += 1;
                     }
                 }
-                Event::Machine { .. } | Event::Job { .. } | Event::Lease { .. } | Event::Prices(_) => {}
+                Event::Machine { .. } | Event::Job { .. } | Event::Lease { .. } | Event::Members { .. } | Event::Prices(_) => {}
             }
         }
         let index = self.column(column::INDEX);

@@ -42,13 +42,15 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
         lease: LeaseId(9),
         rank: 1,
         sequence: 3,
+        from: 20,
         rounds: 120,
         samples: 7_680,
         cpu_ms: 30_000,
         parameters: Hash::of(b"parameters"),
         commitments: Hash::of(b"commitments"),
         loss_micro: 123_456,
-        checkpoint: Some(Hash::of(b"checkpoint")),
+        checkpoint: Some(Checkpoint { state: Hash::of(b"checkpoint"), rounds: 110 }),
+        missing: Some(LeaseId(8)),
         outcome: LeaseOutcome::Finished(Hash::of(b"model")),
     };
     let prices = SlotPrices { day: 20_780, slots: [unit(10), unit(20), unit(30), unit(40)] };

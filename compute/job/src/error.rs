@@ -25,6 +25,8 @@ pub enum SpecProblem {
     UnknownDataset,
     /// The dataset doesn't fit the model.
     DataMismatch,
+    /// The job whose result is to be used isn't known, or has none.
+    UnknownModel,
 }
 
 impl SpecProblem {
@@ -42,6 +44,7 @@ impl SpecProblem {
             SpecProblem::NotCanonical => 3009,
             SpecProblem::UnknownDataset => 3010,
             SpecProblem::DataMismatch => 3011,
+            SpecProblem::UnknownModel => 3012,
         }
     }
 }

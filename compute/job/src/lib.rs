@@ -20,33 +20,41 @@ mod decimal;
 mod error;
 mod manifest;
 mod permutation;
+mod presets;
 mod print;
 pub mod protocol;
 mod read;
+mod read_model;
+mod results;
 mod schedule;
+mod shapes;
 mod shares;
 mod size;
 mod spec;
+pub mod tensor_file;
 mod toml_tree;
 
 pub use decimal::{Decimal, DecimalError};
 pub use error::{SpecError, SpecProblem};
 pub use manifest::{DataError, DatasetManifest, Dtype, Features, Shard, Split, Targets};
 pub use permutation::permutation;
+pub use read::{Name, Resolve};
+pub use results::{EvaluationResult, PredictedShard, Predictions, ResultError};
 pub use schedule::Schedule;
+pub use shapes::layer_shapes;
 pub use shares::share_out;
 pub use size::{
     ACTIVATION_BYTES, BASELINE_MIB, MAX_BATCH, MAX_DIMENSION, MAX_EPOCHS, MAX_LAYERS, MAX_LOCAL_STEPS, MAX_MULTIPLY_ADDS,
-    MAX_PARAMETERS, MAX_RAM_MIB, MAX_WORKERS, PARAMETER_BYTES, Size, layer_shapes,
+    MAX_PARAMETERS, MAX_RAM_MIB, MAX_STALENESS, MAX_WORKERS, PARAMETER_BYTES, Size,
 };
 pub use spec::{
-    Budget, Data, JobSpec, Kind, Layer, LearningRate, Loss, MAX_SPEC_BYTES, Mode, Model, Optimizer, Outer, Recovery, Training,
-    Updates, Workers,
+    Budget, Data, INPUT, JobSpec, Kind, Layer, LearningRate, Loss, MAX_SPEC_BYTES, Mode, Model, Named, Optimizer, Outer,
+    Positions, Recovery, Training, Updates, Workers,
 };
 
 /// The spec that tests start from.
 #[cfg(test)]
 pub(crate) fn spec_for_tests() -> JobSpec {
-    let resolve = |name: &str| Some(deepmarket_types::Hash::of(name.as_bytes()));
+    let resolve = |_: Name| Some(deepmarket_types::Hash::of(b"mnist"));
     JobSpec::from_toml(include_str!("../../../examples/mnist.toml"), &resolve).expect("the example is valid")
 }

@@ -3,14 +3,16 @@ use std::collections::BTreeSet;
 use deepmarket_types::Hash;
 use serde::{Deserialize, Serialize};
 
-use crate::{Decimal, JobSpec, Loss, MAX_DIMENSION, Size, SpecError, SpecProblem::DataMismatch, schedule::MAX_SAMPLES};
+use crate::{
+    Decimal, JobSpec, Layer, Loss, MAX_DIMENSION, Size, SpecError, SpecProblem::DataMismatch, schedule::MAX_SAMPLES,
+};
 
 /// The most bytes of a manifest.
 const MAX_MANIFEST_BYTES: usize = 8 * 1024 * 1024;
 /// The most bytes of one shard: below what one blob or frame may have.
 pub(crate) const MAX_SHARD_BYTES: u64 = 128 * 1024 * 1024;
 /// The most samples of one shard.
-const MAX_SHARD_SAMPLES: u64 = 1 << 24;
+pub(crate) const MAX_SHARD_SAMPLES: u64 = 1 << 24;
 /// The most splits of a dataset.
 const MAX_SPLITS: usize = 16;
 /// The most characters of a name.
@@ -26,7 +28,7 @@ const MAX_NAME_CHARS: usize = 64;
 pub struct DatasetManifest {
     /// A name for people.
     pub name: String,
-    /// The shape of one sample: `[features]` or `[channels, height, width]`.
+    /// The shape of one sample: `[features]`, `[length]` tokens, `[length, features]`, or `[channels, height, width]`.
     pub shape: Vec<u32>,
     /// How `x` is stored.
     pub x: Features,
@@ -203,6 +205,10 @@ impl DatasetManifest {
         if let Features::Tokens { vocabulary } = self.x {
             check_vocabulary("x.vocabulary", vocabulary)?;
         }
+        let tokens = matches!(self.x, Features::Tokens { .. }) || matches!(self.y, Targets::Tokens { .. });
+        if tokens && self.shape.len() != 1 {
+            return Err(bad("shape", format!("tokens are of shape [length], not {:?}", self.shape)));
+        }
         if self.splits.is_empty() || self.splits.len() > MAX_SPLITS {
             return Err(bad("splits", format!("there are {}, not 1 to {MAX_SPLITS}", self.splits.len())));
         }
@@ -271,21 +277,64 @@ impl JobSpec {
                 .split(name)
                 .map_err(|e| SpecError::new(DataMismatch, place, e.to_string(), "name one of the dataset's splits"))?;
         }
+        self.check_tokens(manifest)?;
+        self.check_targets(manifest, &size)?;
+        Ok(size)
+    }
+
+    /// Tokens need embeddings that know them all, and nothing else does.
+    fn check_tokens(&self, manifest: &DatasetManifest) -> Result<(), SpecError> {
+        let embeddings = self.model.layers.iter().enumerate().filter_map(|(index, layer)| match layer {
+            Layer::Embedding { vocabulary, .. } => Some((format!("model.layers[{index}].embedding"), *vocabulary)),
+            _ => None,
+        });
+        let mut embeddings = embeddings.peekable();
+        let name = &manifest.name;
+        match (manifest.x, embeddings.peek()) {
+            (Features::Tokens { vocabulary }, None) => {
+                let found = format!("dataset '{name}' holds tokens, and no layer embeds them");
+                let hint = format!("begin with {{ embedding = {{ vocabulary = {vocabulary}, out = 64 }} }}");
+                Err(SpecError::new(DataMismatch, "model.layers[0]", found, hint))
+            }
+            (Features::Tokens { vocabulary }, Some(_)) => match embeddings.find(|(_, known)| *known < vocabulary) {
+                Some((place, known)) => {
+                    let found = format!("dataset '{name}' has {vocabulary} tokens, and this layer knows {known}");
+                    Err(SpecError::new(DataMismatch, place, found, format!("set vocabulary = {vocabulary}")))
+                }
+                None => Ok(()),
+            },
+            (_, Some((place, _))) => {
+                let found = format!("an embedding takes tokens, and dataset '{name}' holds numbers");
+                Err(SpecError::new(DataMismatch, place, found, "use { linear = { out = 64 } }"))
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// The model puts out what the loss compares with the dataset's targets.
+    fn check_targets(&self, manifest: &DatasetManifest, size: &Size) -> Result<(), SpecError> {
+        let wrong_loss = |found: String, hint: &str| Err(SpecError::new(DataMismatch, "training.loss", found, hint));
+        let name = &manifest.name;
         let expected = match (&manifest.y, self.training.loss) {
             (Targets::Class { classes }, _) => vec![*classes],
             (Targets::Values { shape }, Loss::Mse) => shape.clone(),
-            (Targets::Tokens { vocabulary }, _) => manifest.shape.iter().copied().chain([*vocabulary]).collect(),
+            (Targets::Tokens { vocabulary }, Loss::CrossEntropy) => {
+                manifest.shape.iter().copied().chain([*vocabulary]).collect()
+            }
             (Targets::Values { .. }, Loss::CrossEntropy) => {
-                let found = format!("cross_entropy needs classes, and dataset '{}' has values", manifest.name);
-                return Err(SpecError::new(DataMismatch, "training.loss", found, "use loss = \"mse\""));
+                return wrong_loss(format!("cross_entropy needs classes, and dataset '{name}' has values"), "use loss = \"mse\"");
+            }
+            (Targets::Tokens { .. }, Loss::Mse) => {
+                return wrong_loss(format!("mse needs values, and dataset '{name}' has tokens"), "use loss = \"cross_entropy\"");
             }
         };
         if size.output != expected {
             let place = format!("model.layers[{}]", self.model.layers.len() - 1);
-            let found = format!("the model puts out {:?}, and dataset '{}' needs {expected:?}", size.output, manifest.name);
-            return Err(SpecError::new(DataMismatch, place, found, format!("end with {} outputs", expected[0])));
+            let found = format!("the model puts out {:?}, and dataset '{name}' needs {expected:?}", size.output);
+            let outputs = expected.last().copied().unwrap_or(1);
+            return Err(SpecError::new(DataMismatch, place, found, format!("end with {{ linear = {{ out = {outputs} }} }}")));
         }
-        Ok(size)
+        Ok(())
     }
 }
 
@@ -298,8 +347,10 @@ fn check_name(place: &str, name: &str) -> Result<(), DataError> {
 }
 
 fn check_shape(place: &str, shape: &[u32]) -> Result<(), DataError> {
-    if !matches!(shape.len(), 1 | 3) || shape.iter().any(|d| !(1..=MAX_DIMENSION).contains(d)) {
-        let why = format!("{shape:?} is not [features] or [channels, height, width] of 1 to {MAX_DIMENSION} each");
+    if !matches!(shape.len(), 1..=3) || shape.iter().any(|d| !(1..=MAX_DIMENSION).contains(d)) {
+        let why = format!(
+            "{shape:?} is not [features], [length, features] or [channels, height, width] of 1 to {MAX_DIMENSION} each"
+        );
         return Err(bad(place, why));
     }
     Ok(())

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use crate::{JobSpec, Kind, Layer, LearningRate, Loss, Mode, Optimizer, Outer, spec::SLOT_NAMES};
+use crate::{JobSpec, Kind, Layer, LearningRate, Loss, Mode, Optimizer, Outer, Positions, Updates, spec::SLOT_NAMES};
 
 impl JobSpec {
     /// The spec as TOML, every option spelled out; [`JobSpec::from_toml`] reads it back to the same spec.
@@ -31,10 +31,14 @@ impl JobSpec {
         writeln!(out, "train = {}\nvalidate = {}", quoted(&d.train), quoted(&d.validate))?;
 
         writeln!(out, "\n[model]\ninput = {:?}\nlayers = [", self.model.input)?;
-        for layer in &self.model.layers {
-            writeln!(out, "  {{ {} = {} }},", layer.name(), options(layer))?;
+        for (index, layer) in self.model.layers.iter().enumerate() {
+            let name = self.model.name_of(index).map_or_else(String::new, |name| format!(", name = {}", quoted(name)));
+            writeln!(out, "  {{ {} = {}{name} }},", layer.name(), options(layer))?;
         }
         writeln!(out, "]")?;
+        if let Some(parameters) = self.model.parameters {
+            writeln!(out, "parameters = \"{parameters}\"")?;
+        }
 
         let t = &self.training;
         let loss = match t.loss {
@@ -51,7 +55,12 @@ impl JobSpec {
             }
             Mode::Async { staleness } => format!("{{ async = {{ staleness = {staleness} }} }}"),
         };
-        writeln!(out, "seed = {}\nmode = {mode}", t.seed)?;
+        let updates = match t.updates {
+            Updates::F32 => "f32",
+            Updates::Bf16 => "bf16",
+            Updates::Int8 => "int8",
+        };
+        writeln!(out, "seed = {}\nmode = {mode}\nupdates = \"{updates}\"", t.seed)?;
         writeln!(out, "\n[recovery]\ncheckpoint_rounds = {}", self.recovery.checkpoint_rounds)?;
         writeln!(out, "restarts = {}", self.recovery.restarts)
     }
@@ -60,7 +69,7 @@ impl JobSpec {
 fn options(layer: &Layer) -> String {
     match layer {
         Layer::Linear { out } => format!("{{ out = {out} }}"),
-        Layer::Conv2d { out, kernel, stride, padding } => {
+        Layer::Conv2d { out, kernel, stride, padding } | Layer::Conv1d { out, kernel, stride, padding } => {
             format!("{{ out = {out}, kernel = {kernel}, stride = {stride}, padding = {padding} }}")
         }
         Layer::MaxPool2d { kernel, stride, padding } | Layer::AvgPool2d { kernel, stride, padding } => {
@@ -69,7 +78,31 @@ fn options(layer: &Layer) -> String {
         Layer::BatchNorm { momentum, epsilon } => format!("{{ momentum = {momentum}, epsilon = {epsilon} }}"),
         Layer::LayerNorm { epsilon } => format!("{{ epsilon = {epsilon} }}"),
         Layer::Dropout { rate } => format!("{{ rate = {rate} }}"),
-        Layer::Flatten | Layer::Relu | Layer::Gelu | Layer::Sigmoid | Layer::Tanh | Layer::Softmax => "{}".to_owned(),
+        Layer::Reshape { to } => format!("{{ to = {to:?} }}"),
+        Layer::Embedding { vocabulary, out } => format!("{{ vocabulary = {vocabulary}, out = {out} }}"),
+        Layer::PositionEmbedding { kind: Positions::Learned } => "{ kind = \"learned\" }".to_owned(),
+        Layer::PositionEmbedding { kind: Positions::Sinusoidal } => "{ kind = \"sinusoidal\" }".to_owned(),
+        Layer::Lstm { hidden, sequence } | Layer::Gru { hidden, sequence } => {
+            format!("{{ hidden = {hidden}, return_sequence = {sequence} }}")
+        }
+        Layer::Attention { heads, causal } => format!("{{ heads = {heads}, causal = {causal} }}"),
+        Layer::TransformerEncoder { heads, feed_forward, causal, dropout } => {
+            format!("{{ heads = {heads}, feed_forward = {feed_forward}, causal = {causal}, dropout = {dropout} }}")
+        }
+        Layer::Add { with } | Layer::Concat { with } => {
+            let names: Vec<String> = with.iter().map(|name| quoted(name)).collect();
+            format!("{{ with = [{}] }}", names.join(", "))
+        }
+        Layer::Take { from } => format!("{{ from = {} }}", quoted(from)),
+        Layer::GlobalAvgPool
+        | Layer::GlobalMaxPool
+        | Layer::Last
+        | Layer::Flatten
+        | Layer::Relu
+        | Layer::Gelu
+        | Layer::Sigmoid
+        | Layer::Tanh
+        | Layer::Softmax => "{}".to_owned(),
     }
 }
 

@@ -88,7 +88,10 @@ pub enum Request {
         index: u32,
     },
     /// Asks for the whole state: parameters, statistics, optimizer, next round.
-    Save,
+    Save {
+        /// Samples of the running epoch that all ranks trained on so far; kept with the state.
+        trained: u64,
+    },
     /// Goes back to a saved state.
     Restore {
         /// What `Save` answered.
@@ -155,7 +158,7 @@ pub enum Reply {
     },
     /// To `Evaluate`.
     Evaluated {
-        /// Samples evaluated.
+        /// Samples evaluated; where each position of a sample has an answer (next-token prediction), positions.
         samples: u64,
         /// Right answers (datasets with classes).
         correct: Option<u64>,
@@ -190,6 +193,8 @@ pub enum Reply {
         parameters: Hash,
         /// The next round.
         round: u64,
+        /// What `Save` was given of the running epoch; 0 for a model.
+        trained: u64,
     },
     /// To `Export`.
     Model {

@@ -1,19 +1,31 @@
-use deepmarket_types::{Credits, Hash};
+use deepmarket_types::{Credits, Hash, JobId};
 use toml::de::DeTable;
 
 use crate::{
-    Budget, Data, Decimal, JobSpec, Kind, Layer, LearningRate, Loss, MAX_LAYERS, MAX_SPEC_BYTES, Mode, Model, Optimizer,
-    Outer, Recovery, SpecError, Updates,
+    Budget, Data, Decimal, JobSpec, Kind, LearningRate, Loss, MAX_SPEC_BYTES, Mode, Optimizer, Outer, Recovery, SpecError,
     SpecProblem::{BadValue, Missing, NotCanonical, Syntax, UnknownDataset},
-    Training, Workers,
+    Training, Updates, Workers,
+    read_model::model,
     spec::{SLOT_NAMES, defaults},
     toml_tree::{Lines, Node, Table},
 };
 
+/// A name in a job file that only its reader's surroundings know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// A dataset, as `data add` named it: its manifest is wanted.
+    Dataset(&'a str),
+    /// An earlier job: its result is wanted.
+    Job(JobId),
+}
+
+/// Turns a name into the hash of what it stands for, where it is known.
+pub type Resolve<'a> = &'a dyn Fn(Name) -> Option<Hash>;
+
 impl JobSpec {
-    /// Reads and checks a spec in TOML (DESIGN section 5). `resolve` turns a dataset's name into the hash of its manifest; a
-    /// `blake3:…` hash is taken as it is. Errors carry the line.
-    pub fn from_toml(text: &str, resolve: &dyn Fn(&str) -> Option<Hash>) -> Result<JobSpec, SpecError> {
+    /// Reads and checks a spec in TOML (DESIGN section 5). `resolve` turns names into hashes; a `blake3:…` hash is taken as it
+    /// is. Errors carry the line.
+    pub fn from_toml(text: &str, resolve: Resolve) -> Result<JobSpec, SpecError> {
         if text.len() > MAX_SPEC_BYTES {
             let found = format!("the spec has {} bytes; at most {MAX_SPEC_BYTES} are allowed", text.len());
             return Err(SpecError::new(NotCanonical, "", found, "shorten it"));
@@ -26,14 +38,15 @@ impl JobSpec {
         })?;
         let known = &["name", "kind", "workers", "budget", "data", "model", "training", "recovery"];
         let root = Table::new(String::new(), document.get_ref(), &lines, known)?;
+        let kind = kind(&root)?;
         let spec = JobSpec {
             name: root.required("name", "a name, for example name = \"mnist-cnn\"")?.text()?.to_owned(),
-            kind: kind(&root)?,
+            kind,
             workers: workers(&root)?,
             budget: budget(&root)?,
             data: data(&root, resolve)?,
-            model: model(&root)?,
-            training: training(&root)?,
+            model: model(&root, resolve)?,
+            training: training(&root, kind)?,
             recovery: recovery(&root)?,
         };
         spec.check().map_err(|error| lines.locate(error))?;
@@ -47,7 +60,7 @@ fn kind(root: &Table) -> Result<Kind, SpecError> {
         "train" => Ok(Kind::Train),
         "evaluate" => Ok(Kind::Evaluate),
         "predict" => Ok(Kind::Predict),
-        _ => Err(node.error(BadValue, "this kind is not known", "use \"train\"")),
+        _ => Err(node.error(BadValue, "this kind is not known", "use \"train\", \"evaluate\" or \"predict\"")),
     }
 }
 
@@ -91,7 +104,7 @@ fn budget(root: &Table) -> Result<Budget, SpecError> {
     Ok(Budget { max: credits, slots })
 }
 
-fn data(root: &Table, resolve: &dyn Fn(&str) -> Option<Hash>) -> Result<Data, SpecError> {
+fn data(root: &Table, resolve: Resolve) -> Result<Data, SpecError> {
     let example = "a section [data] with manifest, train and validate";
     let table = root.required("data", example)?.table(&["manifest", "train", "validate"])?;
     let node = table.required("manifest", "the dataset, for example manifest = \"mnist\"")?;
@@ -100,7 +113,7 @@ fn data(root: &Table, resolve: &dyn Fn(&str) -> Option<Hash>) -> Result<Data, Sp
         Some(_) => {
             name.parse().map_err(|e| node.error(BadValue, format!("{e}"), "copy the hash that `deepmarket data ls` shows"))?
         }
-        None => resolve(name).ok_or_else(|| {
+        None => resolve(Name::Dataset(name)).ok_or_else(|| {
             let found = format!("there is no dataset '{}'", name.chars().take(64).collect::<String>());
             node.error(UnknownDataset, found, "import it with `deepmarket data add`, or see `deepmarket data ls`")
         })?,
@@ -112,117 +125,60 @@ fn data(root: &Table, resolve: &dyn Fn(&str) -> Option<Hash>) -> Result<Data, Sp
     })
 }
 
-fn model(root: &Table) -> Result<Model, SpecError> {
-    let table = root.required("model", "a section [model] with input and layers")?.table(&["input", "layers", "parameters"])?;
-    let input = table.required("input", "the shape of a sample, for example input = [1, 28, 28]")?;
-    let mut shape = Vec::new();
-    for dimension in input.list()?.iter().take(8) {
-        shape.push(dimension.u32()?);
-    }
-    let layers = table.required("layers", "the layers, for example layers = [ { flatten = {} }, { linear = { out = 10 } } ]")?;
-    let nodes = layers.list()?;
-    if nodes.len() > MAX_LAYERS {
-        return Err(layers.error(BadValue, format!("there are {} layers", nodes.len()), format!("use 1 to {MAX_LAYERS}")));
-    }
-    Ok(Model { input: shape, layers: nodes.iter().map(layer).collect::<Result<_, _>>()?, parameters: None })
-}
-
-const LAYERS: &[&str] = &[
-    "linear",
-    "conv2d",
-    "max_pool2d",
-    "avg_pool2d",
-    "batch_norm",
-    "layer_norm",
-    "dropout",
-    "flatten",
-    "relu",
-    "gelu",
-    "sigmoid",
-    "tanh",
-    "softmax",
-];
-
-fn layer(node: &Node) -> Result<Layer, SpecError> {
-    let (name, options) = node.choice(LAYERS, "{ relu = {} } or { linear = { out = 10 } }")?;
-    let table = |known: &'static [&'static str]| match &options {
-        Some(options) => options.table(known).map(Some),
-        None => Ok(None),
+/// A job that doesn't train needs a loss to evaluate with, and nothing else here; what it doesn't say is [`defaults`].
+fn training(root: &Table, kind: Kind) -> Result<Training, SpecError> {
+    const KNOWN: &[&str] = &["loss", "optimizer", "schedule", "batch", "epochs", "seed", "mode", "updates"];
+    let trains = kind == Kind::Train;
+    let table = match (root.optional("training"), kind) {
+        (Some(node), _) => Some(node.table(KNOWN)?),
+        (None, Kind::Predict) => None,
+        (None, Kind::Evaluate) => Some(root.required("training", "a section [training] with loss")?.table(KNOWN)?),
+        (None, Kind::Train) => {
+            Some(root.required("training", "a section [training] with loss, optimizer, batch and epochs")?.table(KNOWN)?)
+        }
     };
-    let missing = |example: &str| node.error(Missing, format!("{name} needs options"), format!("write {example}"));
-    let pool = || {
-        let example = format!("{{ {name} = {{ kernel = 2 }} }}");
-        let table = table(&["kernel", "stride", "padding"])?.ok_or_else(|| missing(&example))?;
-        let kernel = table.required("kernel", "the side of the window, for example kernel = 2")?.u32()?;
-        Ok((kernel, table.u32_or("stride", kernel)?, table.u32_or("padding", 0)?))
+    let optional = |key| table.as_ref().and_then(|table| table.optional(key));
+    // A key that only training needs.
+    let required = |key, example| match &table {
+        Some(table) if trains => table.required(key, example).map(Some),
+        _ => Ok(optional(key)),
     };
-    let plain = |layer| table(&[]).map(|_| layer);
-    match name {
-        "linear" => {
-            let table = table(&["out"])?.ok_or_else(|| missing("{ linear = { out = 10 } }"))?;
-            Ok(Layer::Linear { out: table.required("out", "the number of outputs, for example out = 10")?.u32()? })
+    let loss = match (&table, kind) {
+        (Some(table), Kind::Train | Kind::Evaluate) => {
+            Some(table.required("loss", "loss = \"cross_entropy\" or loss = \"mse\"")?)
         }
-        "conv2d" => {
-            let example = "{ conv2d = { out = 16, kernel = 3, padding = 1 } }";
-            let table = table(&["out", "kernel", "stride", "padding"])?.ok_or_else(|| missing(example))?;
-            Ok(Layer::Conv2d {
-                out: table.required("out", "the number of output channels, for example out = 16")?.u32()?,
-                kernel: table.required("kernel", "the side of the kernel, for example kernel = 3")?.u32()?,
-                stride: table.u32_or("stride", 1)?,
-                padding: table.u32_or("padding", 0)?,
-            })
-        }
-        "max_pool2d" => pool().map(|(kernel, stride, padding)| Layer::MaxPool2d { kernel, stride, padding }),
-        "avg_pool2d" => pool().map(|(kernel, stride, padding)| Layer::AvgPool2d { kernel, stride, padding }),
-        "batch_norm" => {
-            let table = table(&["momentum", "epsilon"])?;
-            let option = |key, default| table.as_ref().map_or(Ok(default), |table| table.decimal_or(key, default));
-            let momentum = option("momentum", defaults::BATCH_NORM_MOMENTUM)?;
-            Ok(Layer::BatchNorm { momentum, epsilon: option("epsilon", defaults::NORM_EPSILON)? })
-        }
-        "layer_norm" => {
-            let table = table(&["epsilon"])?;
-            let epsilon =
-                table.map_or(Ok(defaults::NORM_EPSILON), |table| table.decimal_or("epsilon", defaults::NORM_EPSILON))?;
-            Ok(Layer::LayerNorm { epsilon })
-        }
-        "dropout" => {
-            let table = table(&["rate"])?.ok_or_else(|| missing("{ dropout = { rate = 0.5 } }"))?;
-            Ok(Layer::Dropout { rate: table.required("rate", "the share to drop, for example rate = 0.5")?.decimal()? })
-        }
-        "flatten" => plain(Layer::Flatten),
-        "relu" => plain(Layer::Relu),
-        "gelu" => plain(Layer::Gelu),
-        "sigmoid" => plain(Layer::Sigmoid),
-        "tanh" => plain(Layer::Tanh),
-        _ => plain(Layer::Softmax),
-    }
-}
-
-fn training(root: &Table) -> Result<Training, SpecError> {
-    let table = root.required("training", "a section [training] with loss, optimizer, batch and epochs")?.table(&[
-        "loss",
-        "optimizer",
-        "schedule",
-        "batch",
-        "epochs",
-        "seed",
-        "mode",
-    ])?;
-    let loss = table.required("loss", "loss = \"cross_entropy\" or loss = \"mse\"")?;
-    let loss = match loss.choice(&["cross_entropy", "mse"], "\"cross_entropy\" or \"mse\"")?.0 {
-        "mse" => Loss::Mse,
-        _ => Loss::CrossEntropy,
+        _ => optional("loss"),
     };
+    let loss = match loss {
+        Some(loss) => match loss.choice(&["cross_entropy", "mse"], "\"cross_entropy\" or \"mse\"")?.0 {
+            "mse" => Loss::Mse,
+            _ => Loss::CrossEntropy,
+        },
+        None => Loss::CrossEntropy,
+    };
+    let number = |node: Option<Node>, default| node.map_or(Ok(default), |node| node.u32());
     Ok(Training {
         loss,
-        optimizer: optimizer(&table.required("optimizer", "optimizer = { adam = { lr = 1e-3 } }")?)?,
-        schedule: table.optional("schedule").map_or(Ok(LearningRate::Constant { warmup_steps: 0 }), |node| schedule(&node))?,
-        batch: table.required("batch", "the samples of one step, for example batch = 64")?.u32()?,
-        epochs: table.required("epochs", "how often each sample is used, for example epochs = 5")?.u32()?,
-        seed: table.u64_or("seed", 0)?,
-        mode: table.optional("mode").map_or(Ok(Mode::Sync), |node| mode(&node))?,
-        updates: Updates::F32,
+        optimizer: match required("optimizer", "optimizer = { adam = { lr = 1e-3 } }")? {
+            Some(node) => optimizer(&node)?,
+            None => defaults::EVALUATED_OPTIMIZER,
+        },
+        schedule: optional("schedule").map_or(Ok(LearningRate::Constant { warmup_steps: 0 }), |node| schedule(&node))?,
+        batch: number(required("batch", "the samples of one step, for example batch = 64")?, defaults::EVALUATED_BATCH)?,
+        epochs: number(
+            required("epochs", "how often each sample is used, for example epochs = 5")?,
+            defaults::EVALUATED_EPOCHS,
+        )?,
+        seed: optional("seed").map_or(Ok(0), |node| node.u64())?,
+        mode: optional("mode").map_or(Ok(Mode::Sync), |node| mode(&node))?,
+        updates: match optional("updates") {
+            Some(node) => match node.choice(&["f32", "bf16", "int8"], "\"f32\", \"bf16\" or \"int8\"")?.0 {
+                "bf16" => Updates::Bf16,
+                "int8" => Updates::Int8,
+                _ => Updates::F32,
+            },
+            None => Updates::F32,
+        },
     })
 }
 
@@ -296,19 +252,31 @@ fn mode(node: &Node) -> Result<Mode, SpecError> {
         "local" => {
             let example = "{ local = { steps = 64 } }";
             let options = options.ok_or_else(|| node.error(Missing, "local needs its steps", format!("write {example}")))?;
-            let table = options.table(&["steps"])?;
-            Ok(Mode::Local { outer: Outer::Average, steps: table.required("steps", "the steps between averages, for example steps = 64")?.u32()? })
+            let table = options.table(&["steps", "outer"])?;
+            let steps = table.required("steps", "the steps between averages, for example steps = 64")?.u32()?;
+            Ok(Mode::Local { steps, outer: table.optional("outer").map_or(Ok(Outer::Average), |node| outer(&node))? })
         }
         _ => {
             let table = options.map(|options| options.table(&["staleness"])).transpose()?;
-            Ok(Mode::Async { staleness: table.map_or(Ok(defaults::STALENESS), |table| table.u32_or("staleness", defaults::STALENESS))? })
+            let staleness = table.map_or(Ok(defaults::STALENESS), |table| table.u32_or("staleness", defaults::STALENESS))?;
+            Ok(Mode::Async { staleness })
         }
     }
 }
 
+fn outer(node: &Node) -> Result<Outer, SpecError> {
+    let (name, options) = node.choice(&["average", "nesterov"], "\"average\" or { nesterov = { lr = 0.7, momentum = 0.9 } }")?;
+    if name == "average" {
+        options.map(|options| options.table(&[])).transpose()?;
+        return Ok(Outer::Average);
+    }
+    let table = options.map(|options| options.table(&["lr", "momentum"])).transpose()?;
+    let option = |key, default| table.as_ref().map_or(Ok(default), |table| table.decimal_or(key, default));
+    Ok(Outer::Nesterov { lr: option("lr", defaults::OUTER_LR)?, momentum: option("momentum", defaults::OUTER_MOMENTUM)? })
+}
+
 fn recovery(root: &Table) -> Result<Recovery, SpecError> {
-    let Some(node) = root.optional("recovery") else { return Ok(Recovery { checkpoint_rounds: 0, restarts: defaults::RESTARTS }) };
-    let table = node.table(&["checkpoint_rounds", "restarts"])?;
-    let restarts = table.u32_or("restarts", defaults::RESTARTS)?;
-    Ok(Recovery { checkpoint_rounds: table.u32_or("checkpoint_rounds", 0)?, restarts })
+    let table = root.optional("recovery").map(|node| node.table(&["checkpoint_rounds", "restarts"])).transpose()?;
+    let option = |key, default| table.as_ref().map_or(Ok(default), |table| table.u32_or(key, default));
+    Ok(Recovery { checkpoint_rounds: option("checkpoint_rounds", 0)?, restarts: option("restarts", defaults::RESTARTS)? })
 }

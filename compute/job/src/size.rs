@@ -1,12 +1,13 @@
 use crate::{
-    Decimal, JobSpec, Kind, Layer, LearningRate, Loss, Mode, Optimizer, SpecError, SpecProblem,
-    SpecProblem::{BadValue, NotInRelease, Shape, TooLarge},
+    Decimal, JobSpec, Kind, Layer, LearningRate, Loss, Mode, Optimizer, Outer, Positions, SpecError, SpecProblem,
+    SpecProblem::{BadValue, Missing, NotInRelease, Shape, TooLarge},
+    layer_shapes,
 };
 
 /// The most workers of one job.
 pub const MAX_WORKERS: u32 = 64;
 /// The most layers of a model.
-pub const MAX_LAYERS: usize = 64;
+pub const MAX_LAYERS: usize = 256;
 /// The most trainable parameters of a model.
 pub const MAX_PARAMETERS: u64 = 50_000_000;
 /// The most of any dimension: features, channels, height, width.
@@ -21,6 +22,8 @@ pub const MAX_EPOCHS: u32 = 10_000;
 pub const MAX_LOCAL_STEPS: u32 = 100_000;
 /// The most rounds that an average may be late.
 pub const MAX_STALENESS: u32 = 16;
+/// The most failures of workers that a job may survive.
+pub const MAX_RESTARTS: u32 = 1000;
 /// The most memory or disk that one worker may ask for, in MiB: 4 TiB.
 pub const MAX_RAM_MIB: u64 = 4 * 1024 * 1024;
 /// The most CPU cores or GPUs that one worker may ask for.
@@ -47,7 +50,8 @@ pub struct Size {
     pub parameters: u64,
     /// Running statistics of batch norms.
     pub buffers: u64,
-    /// Values that all layers put out for one sample, input included.
+    /// Values that a training step keeps of one sample: the input, what all layers put out, and what some keep inside (gates,
+    /// attention).
     pub activations: u64,
     /// Multiply-adds of one sample's forward pass; training costs about three times as much.
     pub multiply_adds: u64,
@@ -64,8 +68,10 @@ impl JobSpec {
     /// for. Errors name the key.
     pub fn check(&self) -> Result<Size, SpecError> {
         check_name("name", &self.name)?;
-        if self.kind != Kind::Train {
-            return Err(later("kind", "only kind = \"train\" is in this release"));
+        if self.kind != Kind::Train && self.model.parameters.is_none() {
+            let found = "a job that doesn't train needs a trained model";
+            let hint = "add parameters = \"job-12\", the job that trained it";
+            return Err(SpecError::new(Missing, "model.parameters", found, hint));
         }
         self.check_workers()?;
         self.check_budget()?;
@@ -73,7 +79,7 @@ impl JobSpec {
         check_name("data.validate", &self.data.validate)?;
         self.check_training()?;
         let size = self.check_model()?;
-        within("recovery.checkpoint_rounds", self.recovery.checkpoint_rounds.into(), 0, u32::MAX.into())?;
+        within("recovery.restarts", self.recovery.restarts.into(), 0, MAX_RESTARTS.into())?;
         Ok(size)
     }
 
@@ -163,13 +169,16 @@ impl JobSpec {
         }
         match t.mode {
             Mode::Sync => Ok(()),
-            Mode::Local { steps, .. } => within("training.mode.local.steps", steps.into(), 1, MAX_LOCAL_STEPS.into()),
+            Mode::Local { steps, outer } => {
+                within("training.mode.local.steps", steps.into(), 1, MAX_LOCAL_STEPS.into())?;
+                check_outer(outer)
+            }
             Mode::Async { staleness } => within("training.mode.async.staleness", staleness.into(), 1, MAX_STALENESS.into()),
         }
     }
 
     fn check_model(&self) -> Result<Size, SpecError> {
-        let shapes = layer_shapes(&self.model.input, &self.model.layers)?;
+        let shapes = layer_shapes(&self.model)?;
         let mut size = Size {
             parameters: 0,
             buffers: 0,
@@ -181,18 +190,19 @@ impl JobSpec {
         };
         size.activations = shapes.iter().map(|shape| values(shape)).fold(0, u64::saturating_add);
         for (index, (layer, input)) in self.model.layers.iter().zip(&shapes).enumerate() {
-            let [parameters, buffers, multiply_adds] = cost(layer, input, &shapes[index + 1]);
+            let Cost { parameters, buffers, multiply_adds, inner } = cost(layer, input, &shapes[index + 1]);
             let place = || format!("model.layers[{index}].{}", layer.name());
             size.parameters = add(size.parameters, parameters, MAX_PARAMETERS).ok_or_else(|| {
                 let found = format!("this layer has {parameters} parameters; a model may have {MAX_PARAMETERS} in all");
                 SpecError::new(TooLarge, place(), found, "make it narrower, or pool the image before it")
             })?;
-            size.buffers += buffers as u64; // At most twice a dimension for each of 64 layers.
+            size.buffers += buffers as u64; // At most twice a dimension for each layer.
             size.multiply_adds = add(size.multiply_adds, multiply_adds, MAX_MULTIPLY_ADDS).ok_or_else(|| {
                 let found =
                     format!("this layer takes {multiply_adds} multiply-adds a sample; a model may take {MAX_MULTIPLY_ADDS}");
                 SpecError::new(TooLarge, place(), found, "make it narrower, or pool the image before it")
             })?;
+            size.activations = size.activations.saturating_add(u64::try_from(inner).unwrap_or(u64::MAX));
         }
         if size.parameters == 0 {
             let hint = "add a layer with weights, for example { linear = { out = 10 } }";
@@ -206,8 +216,10 @@ impl JobSpec {
     fn check_output(&self, output: &[u32]) -> Result<(), SpecError> {
         let last = format!("model.layers[{}]", self.model.layers.len().saturating_sub(1));
         if self.training.loss == Loss::CrossEntropy {
-            if output.len() != 1 || output[0] < 2 {
-                let found = format!("the model puts out {output:?}, and cross_entropy needs [classes] with at least 2 classes");
+            if output.len() > 2 || output.last().is_none_or(|classes| *classes < 2) {
+                let found = format!(
+                    "the model puts out {output:?}, and cross_entropy needs [classes] or [length, classes] with at least 2 classes"
+                );
                 return Err(SpecError::new(Shape, last, found, "end with { flatten = {} }, { linear = { out = CLASSES } }"));
             }
             if self.model.layers.last() == Some(&Layer::Softmax) {
@@ -215,8 +227,8 @@ impl JobSpec {
                 return Err(SpecError::new(Shape, last, found, "remove the last layer"));
             }
         }
-        if output.len() != 1 {
-            let found = format!("the model puts out {output:?}, and this release's losses need [features]");
+        if output.len() > 2 {
+            let found = format!("the model puts out {output:?}, and losses need [features] or [length, features]");
             return Err(SpecError::new(Shape, last, found, "end with { flatten = {} } or a linear layer"));
         }
         Ok(())
@@ -249,130 +261,97 @@ impl JobSpec {
     }
 }
 
-/// The shapes of one sample before each layer and after the last: one more than there are layers.
-pub fn layer_shapes(input: &[u32], layers: &[Layer]) -> Result<Vec<Vec<u32>>, SpecError> {
-    if !matches!(input.len(), 1 | 3) {
-        let found = format!("{input:?} has {} dimensions", input.len());
-        return Err(SpecError::new(Shape, "model.input", found, "write [features] or [channels, height, width]"));
-    }
-    for dimension in input {
-        within("model.input", (*dimension).into(), 1, MAX_DIMENSION.into())?;
-    }
-    if layers.is_empty() || layers.len() > MAX_LAYERS {
-        let found = format!("there are {} layers", layers.len());
-        return Err(SpecError::new(BadValue, "model.layers", found, format!("use 1 to {MAX_LAYERS}")));
-    }
-    let mut shapes = vec![input.to_vec()];
-    for (index, layer) in layers.iter().enumerate() {
-        let output = output_shape(layer, &shapes[index], &format!("model.layers[{index}].{}", layer.name()))?;
-        shapes.push(output);
-    }
-    Ok(shapes)
+/// What a layer costs, a sample where it depends on samples. In 128 bits: the largest product is of five dimensions of 16 bits
+/// each.
+#[derive(Default)]
+struct Cost {
+    parameters: u128,
+    buffers: u128,
+    multiply_adds: u128,
+    /// Values that a training step keeps beside the layer's output.
+    inner: u128,
 }
 
-fn output_shape(layer: &Layer, input: &[u32], place: &str) -> Result<Vec<u32>, SpecError> {
-    let refuse = |needs: &str, hint: &str| {
-        let found = format!("{input:?} comes in, and {} takes {needs}", layer.name());
-        Err(SpecError::new(Shape, place, found, hint))
-    };
-    let flat_hint = "put { flatten = {} } before it";
-    let image_hint = "put it before { flatten = {} }, or make model.input [channels, height, width]";
-    match (layer, input) {
-        (Layer::Linear { out }, [_]) => {
-            within(&format!("{place}.out"), (*out).into(), 1, MAX_DIMENSION.into())?;
-            Ok(vec![*out])
-        }
-        (Layer::Linear { .. } | Layer::LayerNorm { .. } | Layer::Softmax, [_, _, ..]) => refuse("[features]", flat_hint),
-        (Layer::Conv2d { out, kernel, stride, padding }, [_, height, width]) => {
-            within(&format!("{place}.out"), (*out).into(), 1, MAX_DIMENSION.into())?;
-            within(&format!("{place}.padding"), (*padding).into(), 0, u64::from((*kernel).max(1)) - 1)?;
-            Ok(vec![*out, slide(place, *height, *kernel, *stride, *padding)?, slide(place, *width, *kernel, *stride, *padding)?])
-        }
-        (
-            Layer::MaxPool2d { kernel, stride, padding } | Layer::AvgPool2d { kernel, stride, padding },
-            [channels, height, width],
-        ) => {
-            within(&format!("{place}.padding"), (*padding).into(), 0, u64::from(*kernel) / 2)?;
-            Ok(vec![
-                *channels,
-                slide(place, *height, *kernel, *stride, *padding)?,
-                slide(place, *width, *kernel, *stride, *padding)?,
-            ])
-        }
-        (Layer::Conv2d { .. } | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. }, _) => {
-            refuse("[channels, height, width]", image_hint)
-        }
-        (Layer::Flatten, shape) => match u32::try_from(values(shape)) {
-            Ok(features) if features <= MAX_DIMENSION => Ok(vec![features]),
-            _ => {
-                let found =
-                    format!("{input:?} comes in, which is {} features; at most {MAX_DIMENSION} are allowed", values(shape));
-                Err(SpecError::new(TooLarge, place, found, "pool the image before it"))
-            }
-        },
-        (Layer::BatchNorm { momentum, epsilon }, shape) => {
-            if *momentum <= Decimal::ZERO || *momentum > Decimal::ONE {
-                return Err(bad(
-                    format!("{place}.momentum"),
-                    format!("{momentum} is out of range"),
-                    "use more than 0 and at most 1",
-                ));
-            }
-            check_epsilon(place, *epsilon)?;
-            Ok(shape.to_vec())
-        }
-        (Layer::LayerNorm { epsilon }, shape) => {
-            check_epsilon(place, *epsilon)?;
-            Ok(shape.to_vec())
-        }
-        (Layer::Dropout { rate }, shape) => {
-            if *rate < Decimal::ZERO || *rate >= Decimal::ONE {
-                return Err(bad(format!("{place}.rate"), format!("{rate} is out of range"), "use at least 0 and less than 1"));
-            }
-            Ok(shape.to_vec())
-        }
-        (Layer::Relu | Layer::Gelu | Layer::Sigmoid | Layer::Tanh | Layer::Softmax, shape) => Ok(shape.to_vec()),
-        (Layer::Linear { .. }, _) => refuse("[features]", flat_hint),
-    }
-}
-
-/// Positions of a kernel along one dimension.
-fn slide(place: &str, size: u32, kernel: u32, stride: u32, padding: u32) -> Result<u32, SpecError> {
-    within(&format!("{place}.kernel"), kernel.into(), 1, MAX_DIMENSION.into())?;
-    within(&format!("{place}.stride"), stride.into(), 1, MAX_DIMENSION.into())?;
-    // Size, kernel, stride and padding are at most 65,536 each: the sums fit.
-    let padded = size + 2 * padding;
-    if kernel > padded {
-        let found = format!("the kernel of {kernel} is larger than the {padded} values that come in (padding included)");
-        return Err(SpecError::new(Shape, place, found, "use a smaller kernel, more padding, or less pooling before it"));
-    }
-    let positions = (padded - kernel) / stride + 1;
-    within(place, positions.into(), 1, MAX_DIMENSION.into())?;
-    Ok(positions)
-}
-
-/// Parameters, buffers and multiply-adds of a layer. In 128 bits: the largest product is of five dimensions of 16 bits each.
-fn cost(layer: &Layer, input: &[u32], output: &[u32]) -> [u128; 3] {
+fn cost(layer: &Layer, input: &[u32], output: &[u32]) -> Cost {
     let first = |shape: &[u32]| u128::from(shape.first().copied().unwrap_or(0));
+    let last = |shape: &[u32]| u128::from(shape.last().copied().unwrap_or(0));
+    let positions = u128::from(values(input)) / last(input).max(1);
+    let of = |parameters, multiply_adds, inner| Cost { parameters, multiply_adds, inner, buffers: 0 };
     match layer {
         Layer::Linear { .. } => {
-            let weights = first(input) * first(output);
-            [weights + first(output), 0, weights]
+            let weights = last(input) * last(output);
+            of(weights + last(output), weights * positions, 0)
         }
         Layer::Conv2d { kernel, .. } => {
             let weights = first(input) * first(output) * u128::from(*kernel) * u128::from(*kernel);
             let positions: u128 = output[1..].iter().map(|d| u128::from(*d)).product();
-            [weights + first(output), 0, weights.saturating_mul(positions)]
+            of(weights + first(output), weights.saturating_mul(positions), 0)
         }
-        Layer::BatchNorm { .. } => [2 * first(input), 2 * first(input), 0],
-        Layer::LayerNorm { .. } => [2 * first(input), 0, 0],
-        _ => [0, 0, 0],
+        Layer::Conv1d { kernel, .. } => {
+            let patch = last(input) * u128::from(*kernel);
+            let weights = patch * last(output);
+            // The patches of all positions lie side by side.
+            of(weights + last(output), weights * first(output), 2 * patch * first(output))
+        }
+        Layer::BatchNorm { .. } => Cost { parameters: 2 * first(input), buffers: 2 * first(input), ..Cost::default() },
+        Layer::LayerNorm { .. } => of(2 * last(input), 0, 0),
+        Layer::Embedding { vocabulary, out } => of(u128::from(*vocabulary) * u128::from(*out), 0, 0),
+        Layer::PositionEmbedding { kind: Positions::Learned } => of(positions * last(input), 0, 0),
+        Layer::Lstm { hidden, .. } => recurrent_cost(4, 1, positions, last(input), (*hidden).into()),
+        Layer::Gru { hidden, .. } => recurrent_cost(3, 1, positions, last(input), (*hidden).into()),
+        Layer::Attention { heads, .. } => attention_cost(positions, last(input), (*heads).into()),
+        Layer::TransformerEncoder { heads, feed_forward, .. } => {
+            let (features, inner) = (last(input), u128::from(*feed_forward));
+            let attention = attention_cost(positions, features, (*heads).into());
+            let weights = 2 * features * inner;
+            of(
+                attention.parameters + weights + inner + features + 4 * features,
+                attention.multiply_adds + weights * positions,
+                // Two norms, what goes around, masks; and the feed-forward network before and after GELU and dropout.
+                attention.inner + positions * (6 * features + 4 * inner),
+            )
+        }
+        _ => Cost::default(),
+    }
+}
+
+/// A recurrent layer's: at each position, its gates and `states` more values of its hidden size.
+fn recurrent_cost(gates: u128, states: u128, length: u128, inputs: u128, hidden: u128) -> Cost {
+    let weights = gates * hidden * (inputs + hidden);
+    Cost {
+        parameters: weights + 2 * gates * hidden,
+        multiply_adds: weights * length,
+        inner: length * (inputs + (gates + states + 1) * hidden),
+        buffers: 0,
+    }
+}
+
+/// Multi-head attention's: queries, keys and values, and for each head a square of positions.
+fn attention_cost(length: u128, features: u128, heads: u128) -> Cost {
+    let (weights, square) = (4 * features * features, length * length);
+    Cost {
+        parameters: weights + 4 * features,
+        multiply_adds: weights * length + 2 * square * features,
+        inner: 8 * length * features + 3 * square * heads,
+        buffers: 0,
     }
 }
 
 /// The number of values of a shape of at most three dimensions.
-fn values(shape: &[u32]) -> u64 {
+pub(crate) fn values(shape: &[u32]) -> u64 {
     shape.iter().map(|d| u64::from(*d)).product()
+}
+
+fn check_outer(outer: Outer) -> Result<(), SpecError> {
+    let Outer::Nesterov { lr, momentum } = outer else { return Ok(()) };
+    let place = |key: &str| format!("training.mode.local.outer.nesterov.{key}");
+    if lr <= Decimal::ZERO || lr > Decimal::from_nanos(10_000_000_000) {
+        return Err(bad(place("lr"), format!("{lr} is out of range"), "use more than 0 and at most 10, for example 0.7"));
+    }
+    if momentum < Decimal::ZERO || momentum >= Decimal::ONE {
+        return Err(bad(place("momentum"), format!("{momentum} is out of range"), "use at least 0 and less than 1"));
+    }
+    Ok(())
 }
 
 fn add(sum: u64, more: u128, limit: u64) -> Option<u64> {
@@ -380,7 +359,7 @@ fn add(sum: u64, more: u128, limit: u64) -> Option<u64> {
     u64::try_from(total).ok().filter(|total| *total <= limit)
 }
 
-fn check_name(place: &str, name: &str) -> Result<(), SpecError> {
+pub(crate) fn check_name(place: &str, name: &str) -> Result<(), SpecError> {
     let characters = name.chars().count();
     if characters == 0 || characters > MAX_NAME_CHARS || name.chars().any(char::is_control) {
         let found = "it must be a printable name";
@@ -389,14 +368,7 @@ fn check_name(place: &str, name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn check_epsilon(place: &str, epsilon: Decimal) -> Result<(), SpecError> {
-    if epsilon <= Decimal::ZERO || epsilon > Decimal::ONE {
-        return Err(bad(format!("{place}.epsilon"), format!("{epsilon} is out of range"), "use more than 0 and at most 1"));
-    }
-    Ok(())
-}
-
-fn within(place: &str, value: u64, least: u64, most: u64) -> Result<(), SpecError> {
+pub(crate) fn within(place: &str, value: u64, least: u64, most: u64) -> Result<(), SpecError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -404,7 +376,7 @@ fn within(place: &str, value: u64, least: u64, most: u64) -> Result<(), SpecErro
     Err(SpecError::new(problem, place, format!("{value} is out of range"), format!("use {least} to {most}")))
 }
 
-fn bad(place: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> SpecError {
+pub(crate) fn bad(place: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> SpecError {
     SpecError::new(BadValue, place, message, hint)
 }
 

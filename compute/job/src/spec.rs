@@ -80,21 +80,57 @@ pub struct Data {
     pub validate: String,
 }
 
-/// A stack of layers.
+/// Layers from input to output. Each takes what the one before put out; with names, a layer can also take what an earlier one
+/// put out, so that values can go around some layers (residual networks).
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Model {
-    /// The shape of one sample: `[features]` or `[channels, height, width]`.
+    /// The shape of one sample: `[features]` (or `[length]` tokens), `[length, features]`, or `[channels, height, width]`.
     pub input: Vec<u32>,
     /// From input to output.
     pub layers: Vec<Layer>,
+    /// Names of what layers put out, in the order of the layers. [`INPUT`] names the model's input without being here.
+    pub names: Vec<Named>,
     /// The model to start from, or to evaluate or predict with: the blob of an earlier job's result.
     pub parameters: Option<Hash>,
 }
 
-/// One layer. Kernels, strides and paddings are square; images are `[channels, height, width]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+/// The name of the model's input, for [`Layer::Add`], [`Layer::Concat`] and [`Layer::Take`].
+pub const INPUT: &str = "input";
+
+/// A name for what a layer puts out.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// The layer's index.
+    pub layer: u32,
+}
+
+impl Model {
+    /// A plain stack with fresh parameters.
+    pub fn stack(input: Vec<u32>, layers: Vec<Layer>) -> Model {
+        Model { input, layers, names: Vec::new(), parameters: None }
+    }
+
+    /// The name of what a layer puts out, if it has one.
+    pub fn name_of(&self, layer: usize) -> Option<&str> {
+        self.names.iter().find(|named| named.layer as usize == layer).map(|named| named.name.as_str())
+    }
+
+    /// What a name stands for: 0 is the model's input, *i* + 1 what layer *i* puts out.
+    pub fn value_of(&self, name: &str) -> Option<usize> {
+        match name {
+            INPUT => Some(0),
+            _ => self.names.iter().find(|named| named.name == name).map(|named| named.layer as usize + 1),
+        }
+    }
+}
+
+/// One layer. Kernels, strides and paddings of images are square. `docs/models.md` lists shapes, options, and the modules of
+/// PyTorch that compute the same.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Layer {
-    /// `[features]` → `[out]`, with bias.
+    /// The last dimension → `out`, with bias: `[features]` → `[out]`, `[length, features]` → `[length, out]`.
     Linear {
         /// Output features.
         out: u32,
@@ -108,6 +144,17 @@ pub enum Layer {
         /// Step of the kernel.
         stride: u32,
         /// Zeros around the image.
+        padding: u32,
+    },
+    /// `[length, features]` → `[length', out]`, along the length, with bias.
+    Conv1d {
+        /// Output features.
+        out: u32,
+        /// Positions under the kernel.
+        kernel: u32,
+        /// Step of the kernel.
+        stride: u32,
+        /// Zeros at both ends.
         padding: u32,
     },
     /// The greatest value under the kernel.
@@ -128,6 +175,12 @@ pub enum Layer {
         /// Zeros around the image, at most half the kernel.
         padding: u32,
     },
+    /// The mean over all positions: `[channels, height, width]` → `[channels]`, `[length, features]` → `[features]`.
+    GlobalAvgPool,
+    /// The greatest value over all positions, as [`Layer::GlobalAvgPool`].
+    GlobalMaxPool,
+    /// The last position: `[length, features]` → `[features]`.
+    Last,
     /// Normalises each channel (or feature) over the batch; keeps running statistics for evaluation.
     BatchNorm {
         /// Weight of the new batch in the running statistics.
@@ -135,7 +188,7 @@ pub enum Layer {
         /// Added to the variance.
         epsilon: Decimal,
     },
-    /// Normalises the features of each sample.
+    /// Normalises the features of each sample (of each position).
     LayerNorm {
         /// Added to the variance.
         epsilon: Decimal,
@@ -147,6 +200,11 @@ pub enum Layer {
     },
     /// Any shape → `[features]`.
     Flatten,
+    /// The same values in another shape.
+    Reshape {
+        /// The new shape.
+        to: Vec<u32>,
+    },
     /// max(x, 0).
     Relu,
     /// Gaussian error linear unit (the exact one, with erf).
@@ -155,8 +213,77 @@ pub enum Layer {
     Sigmoid,
     /// Hyperbolic tangent.
     Tanh,
-    /// Exponentials over their sum, over `[features]`.
+    /// Exponentials over their sum, over the last dimension.
     Softmax,
+    /// `[length]` tokens → `[length, out]`: a vector for each token. Takes the model's input.
+    Embedding {
+        /// How many tokens there are.
+        vocabulary: u32,
+        /// Features of a token's vector.
+        out: u32,
+    },
+    /// Adds a vector for each position to `[length, features]`.
+    PositionEmbedding {
+        /// Where the vectors come from.
+        kind: Positions,
+    },
+    /// Long short-term memory over `[length, features]`.
+    Lstm {
+        /// Features of its state.
+        hidden: u32,
+        /// Puts out all positions, `[length, hidden]`; else the last one, `[hidden]`.
+        sequence: bool,
+    },
+    /// Gated recurrent unit over `[length, features]`.
+    Gru {
+        /// Features of its state.
+        hidden: u32,
+        /// Puts out all positions, `[length, hidden]`; else the last one, `[hidden]`.
+        sequence: bool,
+    },
+    /// Multi-head self-attention over `[length, features]`.
+    Attention {
+        /// Heads; they share the features.
+        heads: u32,
+        /// Each position sees itself and earlier ones only.
+        causal: bool,
+    },
+    /// A transformer's encoder block over `[length, features]`: attention and a feed-forward network (GELU), each after a layer
+    /// norm and around which the values go (pre-norm).
+    TransformerEncoder {
+        /// Heads of the attention.
+        heads: u32,
+        /// Features inside the feed-forward network.
+        feed_forward: u32,
+        /// Each position sees itself and earlier ones only.
+        causal: bool,
+        /// The share that is dropped: of both branches' results, and inside the feed-forward network.
+        dropout: Decimal,
+    },
+    /// The sum of what comes in and of what named layers put out, all of one shape.
+    Add {
+        /// Names of earlier layers.
+        with: Vec<String>,
+    },
+    /// Features (or channels) of what comes in, followed by those of what named layers put out.
+    Concat {
+        /// Names of earlier layers.
+        with: Vec<String>,
+    },
+    /// Goes on from what a named layer put out. What comes in goes on by its own name only.
+    Take {
+        /// Name of an earlier layer.
+        from: String,
+    },
+}
+
+/// Where the vectors of positions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Positions {
+    /// They are learnt.
+    Learned,
+    /// Sines and cosines of falling frequencies (Vaswani et al. 2017, section 3.5).
+    Sinusoidal,
 }
 
 impl Layer {
@@ -165,17 +292,40 @@ impl Layer {
         match self {
             Layer::Linear { .. } => "linear",
             Layer::Conv2d { .. } => "conv2d",
+            Layer::Conv1d { .. } => "conv1d",
             Layer::MaxPool2d { .. } => "max_pool2d",
             Layer::AvgPool2d { .. } => "avg_pool2d",
+            Layer::GlobalAvgPool => "global_avg_pool",
+            Layer::GlobalMaxPool => "global_max_pool",
+            Layer::Last => "last",
             Layer::BatchNorm { .. } => "batch_norm",
             Layer::LayerNorm { .. } => "layer_norm",
             Layer::Dropout { .. } => "dropout",
             Layer::Flatten => "flatten",
+            Layer::Reshape { .. } => "reshape",
             Layer::Relu => "relu",
             Layer::Gelu => "gelu",
             Layer::Sigmoid => "sigmoid",
             Layer::Tanh => "tanh",
             Layer::Softmax => "softmax",
+            Layer::Embedding { .. } => "embedding",
+            Layer::PositionEmbedding { .. } => "position_embedding",
+            Layer::Lstm { .. } => "lstm",
+            Layer::Gru { .. } => "gru",
+            Layer::Attention { .. } => "attention",
+            Layer::TransformerEncoder { .. } => "transformer_encoder",
+            Layer::Add { .. } => "add",
+            Layer::Concat { .. } => "concat",
+            Layer::Take { .. } => "take",
+        }
+    }
+
+    /// The names of earlier layers that it takes from.
+    pub fn takes(&self) -> &[String] {
+        match self {
+            Layer::Add { with } | Layer::Concat { with } => with,
+            Layer::Take { from } => std::slice::from_ref(from),
+            _ => &[],
         }
     }
 }
@@ -379,9 +529,16 @@ pub(crate) const SLOT_NAMES: [&str; 4] = ["00-06", "06-12", "12-18", "18-24"];
 
 /// What a spec means where it doesn't say (PyTorch's defaults where PyTorch has one).
 pub(crate) mod defaults {
-    use crate::Decimal;
+    use crate::{Decimal, Optimizer};
 
     pub(crate) const DISK_MIB: u64 = 1024;
+    /// Of jobs that don't train: they have no steps; this says how many samples a worker takes at once.
+    pub(crate) const EVALUATED_BATCH: u32 = 64;
+    pub(crate) const EVALUATED_EPOCHS: u32 = 1;
+    /// Of jobs that don't train: there is none.
+    pub(crate) const EVALUATED_OPTIMIZER: Optimizer =
+        Optimizer::Sgd { lr: Decimal::ONE, momentum: Decimal::ZERO, weight_decay: Decimal::ZERO, nesterov: false };
+    pub(crate) const FEED_FORWARD_TIMES: u32 = 4;
     pub(crate) const RESTARTS: u32 = 3;
     pub(crate) const STALENESS: u32 = 1;
     pub(crate) const OUTER_LR: Decimal = Decimal::from_nanos(700_000_000);

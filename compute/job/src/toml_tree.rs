@@ -155,21 +155,33 @@ impl<'a> Node<'a> {
 
     /// A choice with options: `"name"`, or `{ name = { … } }` with a table of exactly one key.
     pub(crate) fn choice(&self, known: &'static [&'static str], example: &str) -> Result<(&'a str, Option<Node<'a>>), SpecError> {
-        let (name, options) = match self.value {
-            DeValue::String(name) => (name.as_ref(), None),
-            DeValue::Table(table) if table.len() == 1 => {
-                let (name, options) = table.iter().next().expect("the table has one key");
-                let name = name.get_ref().as_ref();
-                (name, Some(Node::new(format!("{}.{name}", self.place), options, self.lines)))
-            }
+        self.choice_beside("", known, example).map(|(name, options, _)| (name, options))
+    }
+
+    /// As [`Self::choice`]; a table may have one more key, whose value comes third.
+    #[allow(clippy::type_complexity)]
+    pub(crate) fn choice_beside(
+        &self,
+        beside: &str,
+        known: &'static [&'static str],
+        example: &str,
+    ) -> Result<(&'a str, Option<Node<'a>>, Option<Node<'a>>), SpecError> {
+        let (name, options, beside) = match self.value {
+            DeValue::String(name) => (name.as_ref(), None, None),
             DeValue::Table(table) => {
-                let found = format!("a table with one key is expected, and this one has {}", table.len());
-                return Err(self.error(WrongType, found, format!("write {example}")));
+                let node = |name: &str, value| Node::new(format!("{}.{name}", self.place), value, self.lines);
+                let (besides, choices): (Vec<_>, Vec<_>) =
+                    table.iter().map(|(name, value)| (name.get_ref().as_ref(), value)).partition(|(name, _)| *name == beside);
+                let [(name, options)] = choices[..] else {
+                    let found = format!("a table with one key is expected, and this one has {}", choices.len());
+                    return Err(self.error(WrongType, found, format!("write {example}")));
+                };
+                (name, Some(node(name, options)), besides.first().map(|(name, value)| node(name, value)))
             }
             _ => return Err(self.wrong(example)),
         };
         match known.contains(&name) {
-            true => Ok((name, options)),
+            true => Ok((name, options, beside)),
             false => Err(self.error(Unknown, format!("'{}' is not known", shorten(name)), suggest(name, known))),
         }
     }

@@ -19,15 +19,21 @@
 mod batch;
 mod convolution;
 mod failure;
+mod graph;
 mod initial;
 mod measure;
 mod model_file;
 mod network;
 mod optimizer;
 mod pooling;
+#[cfg(test)]
+mod pytorch;
+mod recurrent;
 mod samples;
 mod sandbox;
 mod serve;
+#[cfg(test)]
+mod tasks;
 #[cfg(test)]
 mod testing;
 mod trainer;

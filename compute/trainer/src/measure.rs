@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use deepmarket_job::{
     Budget, Data, DatasetManifest, Decimal, Features, JobSpec, Kind, Layer, LearningRate, Loss, Mode, Model, Optimizer, Recovery,
-    Shard, Split, Targets, Training, Workers, protocol::Part,
+    Shard, Split, Targets, Training, Updates, Workers, protocol::Part,
 };
 use deepmarket_types::{Credits, Hash};
 use rand_chacha::{
@@ -91,8 +91,8 @@ fn benchmark_trainer(layers: Vec<Layer>, seed: u64) -> (Trainer, u64) {
     };
     let spec = benchmark_spec(&manifest, layers);
     let multiply_adds = spec.check().expect("the benchmark's spec is valid").multiply_adds;
-    let mut trainer = Trainer::new(spec, manifest, Hash(key), 0, 1, SAMPLES).expect("the benchmark's spec is valid");
-    trainer.add_shard(Part::Train, &shard).expect("the benchmark's shard is valid");
+    let mut trainer = Trainer::new(spec, manifest, Hash(key), 1, SAMPLES).expect("the benchmark's spec is valid");
+    trainer.add_shard(Part::Train, 0, &shard).expect("the benchmark's shard is valid");
     (trainer, multiply_adds)
 }
 
@@ -117,7 +117,7 @@ fn benchmark_spec(manifest: &DatasetManifest, layers: Vec<Layer>) -> JobSpec {
         workers: Workers { min: 1, max: 1, cores: 1, gpus: 0, ram_mib: 4096, disk_mib: 0, share_machine: true },
         budget: Budget { max: Credits::from_credits(1), slots: Vec::new() },
         data: Data { manifest: manifest.hash(), train: "train".into(), validate: "train".into() },
-        model: Model { input: vec![1, 28, 28], layers },
+        model: Model::stack(vec![1, 28, 28], layers),
         training: Training {
             loss: Loss::CrossEntropy,
             optimizer: Optimizer::Adam {
@@ -132,8 +132,9 @@ fn benchmark_spec(manifest: &DatasetManifest, layers: Vec<Layer>) -> JobSpec {
             epochs: 10_000,
             seed: 1,
             mode: Mode::Sync,
+            updates: Updates::F32,
         },
-        recovery: Recovery { checkpoint_rounds: 0 },
+        recovery: Recovery { checkpoint_rounds: 0, restarts: 0 },
     }
 }
 
@@ -143,7 +144,7 @@ fn demo_layers() -> Vec<Layer> {
     vec![
         Layer::Conv2d { out: 16, kernel: 3, stride: 1, padding: 1 },
         Layer::Relu,
-        pool,
+        pool.clone(),
         Layer::Conv2d { out: 32, kernel: 3, stride: 1, padding: 1 },
         Layer::Relu,
         pool,

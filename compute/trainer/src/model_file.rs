@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use deepmarket_job::JobSpec;
+use deepmarket_job::{JobSpec, tensor_file::STATE_PREFIXES};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
@@ -9,8 +9,8 @@ use crate::{
     network::{Network, Slot},
 };
 
-/// Writes parameters and statistics as a safetensors file: names as in PyTorch's `nn.Sequential` (`0.weight`), linear
-/// weights as `[out, in]`, the spec as TOML in the metadata. Written by hand, because equal models must give equal bytes (the
+/// Writes parameters and statistics as a safetensors file: names as in an `nn.Sequential` of PyTorch's modules
+/// (`0.weight`; `docs/models.md` lists them), linear weights as `[out, in]`, the spec as TOML in the metadata. Written by hand, because equal models must give equal bytes (the
 /// crate's writer orders metadata at random).
 pub(crate) fn write(network: &Network, values: &[f32], spec: &JobSpec) -> Vec<u8> {
     let mut data = Vec::with_capacity(values.len() * 4);
@@ -48,8 +48,11 @@ pub(crate) fn read(network: &Network, file: &[u8]) -> Result<Vec<f32>, Failure> 
         values[slot.range.clone()].copy_from_slice(&own_order(slot, stored));
         known += 1;
     }
-    // PyTorch counts batches in its batch norms; nothing here needs that number.
-    let others = tensors.names().iter().filter(|name| !name.ends_with(".num_batches_tracked")).count() - known;
+    // PyTorch counts batches in its batch norms; nothing here needs that number. A saved state has more than the model.
+    let is_other = |name: &str| {
+        !name.ends_with(".num_batches_tracked") && !STATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let others = tensors.names().iter().filter(|name| is_other(name)).count() - known;
     if others > 0 {
         return Err(refuse(format!("it has {others} tensors that the spec's layers don't have")));
     }
@@ -61,27 +64,27 @@ pub(crate) fn read(network: &Network, file: &[u8]) -> Result<Vec<f32>, Failure> 
 
 fn named(network: &Network) -> impl Iterator<Item = (String, &Slot)> {
     let layers = network.slots.iter().enumerate();
-    layers.flat_map(|(index, layer)| layer.slots.iter().map(move |slot| (format!("{index}.{}", slot.role.name()), slot)))
+    layers.flat_map(|(index, slots)| slots.iter().map(move |slot| (format!("{index}.{}", slot.name), slot)))
 }
 
 fn torch_shape(slot: &Slot) -> Vec<usize> {
     let mut shape = slot.shape.clone();
-    if shape.len() == 2 {
+    if slot.is_transposed {
         shape.reverse();
     }
     shape
 }
 
 fn torch_order(slot: &Slot, values: &[f32]) -> Vec<f32> {
-    match slot.shape.as_slice() {
-        [rows, columns] => transposed(values, *rows, *columns),
+    match slot.shape[..] {
+        [rows, columns] if slot.is_transposed => transposed(values, rows, columns),
         _ => values.to_vec(),
     }
 }
 
 fn own_order(slot: &Slot, values: Vec<f32>) -> Vec<f32> {
-    match slot.shape.as_slice() {
-        [rows, columns] => transposed(&values, *columns, *rows),
+    match slot.shape[..] {
+        [rows, columns] if slot.is_transposed => transposed(&values, columns, rows),
         _ => values,
     }
 }

@@ -1,60 +1,51 @@
 use std::ops::Range;
 
-use burn::tensor::{
-    Device, Tensor, TensorData, activation,
-    module::{avg_pool2d, batch_norm, batch_norm_train, layer_norm, linear},
-    ops::AvgPoolOptions,
-};
-use deepmarket_job::{Decimal, Layer, Model, SpecError, layer_shapes};
-use rand_chacha::{ChaCha8Rng, rand_core::Rng};
+use burn::tensor::{Device, Tensor, TensorData};
+use deepmarket_job::{Layer, Model, Positions, SpecError, layer_shapes};
 
-use crate::{
-    batch::{Stage, stages},
-    optimizer::float,
-};
+use crate::batch::{Step, steps};
 
 /// What a vector of values is to its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    Weight,
-    Bias,
+    /// It is trained.
+    Parameter,
     RunningMean,
     RunningVar,
 }
 
-impl Role {
-    /// Its name in a PyTorch module.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Role::Weight => "weight",
-            Role::Bias => "bias",
-            Role::RunningMean => "running_mean",
-            Role::RunningVar => "running_var",
-        }
-    }
+/// How a tensor's first values are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Initial {
+    /// Uniform within ±`bound`.
+    Uniform {
+        bound: f32,
+    },
+    /// Normal with mean 0 and deviation 1.
+    Normal,
+    Zeros,
+    Ones,
 }
 
 /// A tensor's place in the flat vector.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub(crate) role: Role,
-    /// As burn has it: a linear layer's weight is `[in, out]`, PyTorch's is `[out, in]`.
+    /// Its name in the PyTorch module that computes the same as its layer.
+    pub(crate) name: &'static str,
     pub(crate) shape: Vec<usize>,
+    /// PyTorch has it the other way round: a linear layer's weight is `[in, out]` here and `[out, in]` there.
+    pub(crate) is_transposed: bool,
+    pub(crate) initial: Initial,
     pub(crate) range: Range<usize>,
 }
 
-/// A layer's tensors, and how many inputs one of its outputs sums.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LayerSlots {
-    pub(crate) slots: Vec<Slot>,
-    pub(crate) fan_in: usize,
-}
-
-/// A stack of layers over one flat vector: trainable parameters first, then batch-norm statistics.
+/// Layers over one flat vector: trainable parameters first, then batch-norm statistics.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) layers: Vec<Layer>,
-    pub(crate) slots: Vec<LayerSlots>,
+    /// Each layer's tensors.
+    pub(crate) slots: Vec<Vec<Slot>>,
     /// Trainable parameters.
     pub(crate) parameters: usize,
     /// Parameters and statistics.
@@ -62,85 +53,52 @@ pub(crate) struct Network {
     /// The shapes of one sample before each layer and after the last.
     pub(crate) shapes: Vec<Vec<usize>>,
     /// How a pass goes through the layers.
-    pub(crate) stages: Vec<Stage>,
-}
-
-/// Activations of a batch: `[samples, features]` or `[samples, channels, height, width]`.
-#[derive(Clone, Debug)]
-pub(crate) enum Activations {
-    Flat(Tensor<2>),
-    Image(Tensor<4>),
+    pub(crate) steps: Vec<Step>,
 }
 
 /// A parameter tensor of one pass, gradients enabled or not.
 #[derive(Debug)]
 pub(crate) enum Leaf {
     Vector(Tensor<1>),
+    /// Further dimensions are one with the second.
     Matrix(Tensor<2>),
-}
-
-/// What a training pass has beside an evaluating one.
-pub(crate) struct TrainingPass<'a> {
-    /// Decides dropout.
-    pub(crate) rng: ChaCha8Rng,
-    /// The running statistics, updated by the pass: the tail of the flat vector.
-    pub(crate) statistics: &'a mut [f32],
 }
 
 impl Network {
     pub(crate) fn new(model: &Model) -> Result<Network, SpecError> {
-        let shapes = layer_shapes(&model.input, &model.layers)?;
-        let mut network = Network {
-            layers: model.layers.clone(),
-            slots: vec![LayerSlots::default(); model.layers.len()],
-            parameters: 0,
-            floats: 0,
-            stages: Vec::new(),
-            shapes: shapes.iter().map(|shape| shape.iter().map(|d| *d as usize).collect()).collect(),
-        };
-        for statistics in [false, true] {
-            for (index, layer) in model.layers.iter().enumerate() {
-                let inputs = shapes[index][0] as usize;
-                let tensors = match (layer, statistics) {
-                    (Layer::Linear { out }, false) => {
-                        network.slots[index].fan_in = inputs;
-                        vec![(Role::Weight, vec![inputs, *out as usize]), (Role::Bias, vec![*out as usize])]
-                    }
-                    (Layer::Conv2d { out, kernel, .. }, false) => {
-                        let (out, kernel) = (*out as usize, *kernel as usize);
-                        network.slots[index].fan_in = inputs * kernel * kernel;
-                        vec![(Role::Weight, vec![out, inputs, kernel, kernel]), (Role::Bias, vec![out])]
-                    }
-                    (Layer::BatchNorm { .. } | Layer::LayerNorm { .. }, false) => {
-                        vec![(Role::Weight, vec![inputs]), (Role::Bias, vec![inputs])]
-                    }
-                    (Layer::BatchNorm { .. }, true) => {
-                        vec![(Role::RunningMean, vec![inputs]), (Role::RunningVar, vec![inputs])]
-                    }
-                    _ => Vec::new(),
-                };
-                for (role, shape) in tensors {
-                    let end = network.floats + shape.iter().product::<usize>();
-                    network.slots[index].slots.push(Slot { role, shape, range: network.floats..end });
-                    network.floats = end;
-                }
+        let shapes = layer_shapes(model)?;
+        let shapes: Vec<Vec<usize>> =
+            shapes.iter().map(|shape| shape.iter().map(|d| *d as usize).collect()).collect();
+        let mut slots: Vec<Vec<Slot>> =
+            model.layers.iter().zip(&shapes).map(|(layer, input)| slots_of(layer, input)).collect();
+        let mut floats = 0;
+        let mut parameters = 0;
+        for trained in [true, false] {
+            for slot in slots.iter_mut().flatten().filter(|slot| (slot.role == Role::Parameter) == trained) {
+                let end = floats + slot.shape.iter().product::<usize>();
+                slot.range = floats..end;
+                floats = end;
             }
-            if !statistics {
-                network.parameters = network.floats;
+            if trained {
+                parameters = floats;
             }
         }
-        network.stages = stages(&network);
-        Ok(network)
+        let steps = steps(model, &shapes);
+        Ok(Network { layers: model.layers.clone(), slots, parameters, floats, shapes, steps })
     }
 
     /// Some layers' parameters as tensors, in the order of the flat vector. On an autodiff device they get gradients.
     pub(crate) fn leaves(&self, layers: Range<usize>, values: &[f32], device: &Device) -> Vec<Leaf> {
         self.parameter_slots(layers)
             .map(|slot| {
-                let data = TensorData::new(values[slot.range.clone()].to_vec(), slot.shape.clone());
-                match slot.shape.len() {
-                    1 => Leaf::Vector(tracked(Tensor::from_data(data, device), device)),
-                    _ => Leaf::Matrix(tracked(Tensor::from_data(data, device), device)),
+                let values = values[slot.range.clone()].to_vec();
+                match slot.shape[..] {
+                    [length] => Leaf::Vector(tracked(Tensor::from_data(TensorData::new(values, [length]), device), device)),
+                    _ => {
+                        let rows = slot.shape[0];
+                        let data = TensorData::new(values, [rows, slot.range.len() / rows]);
+                        Leaf::Matrix(tracked(Tensor::from_data(data, device), device))
+                    }
                 }
             })
             .collect()
@@ -148,183 +106,100 @@ impl Network {
 
     /// Some layers' trainable tensors, in order.
     pub(crate) fn parameter_slots(&self, layers: Range<usize>) -> impl Iterator<Item = &Slot> {
-        let slots = self.slots[layers].iter().flat_map(|layer| &layer.slots);
-        slots.filter(|slot| matches!(slot.role, Role::Weight | Role::Bias))
+        self.slots[layers].iter().flatten().filter(|slot| slot.role == Role::Parameter)
     }
 
-    /// Some layers' outputs by burn. `leaves` are these layers' parameters in order. The spec's check made sure that all shapes
-    /// fit.
-    pub(crate) fn forward(
-        &self,
-        layers: Range<usize>,
-        leaves: &[Leaf],
-        statistics: &[f32],
-        mut x: Activations,
-        mut training: Option<&mut TrainingPass>,
-    ) -> Activations {
-        let mut leaves = leaves.iter();
-        for (layer, slots) in self.layers[layers.clone()].iter().zip(&self.slots[layers]) {
-            let mut vector = || match leaves.next() {
-                Some(Leaf::Vector(tensor)) => tensor.clone(),
-                other => unreachable!("a vector is next, not {other:?}"),
-            };
-            x = match (*layer, x) {
-                (Layer::Relu, x) => x.map(activation::relu, activation::relu),
-                (Layer::Gelu, x) => x.map(activation::gelu, activation::gelu),
-                (Layer::Sigmoid, x) => x.map(activation::sigmoid, activation::sigmoid),
-                (Layer::Tanh, x) => x.map(activation::tanh, activation::tanh),
-                (Layer::Softmax, x) => Activations::Flat(activation::softmax(x.flat(), 1)),
-                (Layer::Flatten, x) => Activations::Flat(x.flat()),
-                (Layer::Dropout { rate }, x) => match &mut training {
-                    Some(pass) => dropout(x, rate, &mut pass.rng),
-                    None => x,
-                },
-                (Layer::AvgPool2d { kernel, stride, padding }, x) => {
-                    let square = |side: u32| [side as usize; 2];
-                    let options = AvgPoolOptions::new(square(kernel)).with_stride(square(stride)).with_padding(square(padding));
-                    Activations::Image(avg_pool2d(x.image(), options))
-                }
-                (Layer::Linear { .. }, x) => {
-                    let weight = match leaves.next() {
-                        Some(Leaf::Matrix(tensor)) => tensor.clone(),
-                        other => unreachable!("a matrix is next, not {other:?}"),
-                    };
-                    let bias = match leaves.next() {
-                        Some(Leaf::Vector(tensor)) => tensor.clone(),
-                        other => unreachable!("a vector is next, not {other:?}"),
-                    };
-                    Activations::Flat(linear(x.flat(), weight, Some(bias)))
-                }
-                (Layer::LayerNorm { epsilon }, x) => {
-                    let (gamma, beta) = (vector(), vector());
-                    Activations::Flat(layer_norm(x.flat(), gamma, Some(beta), float(epsilon)))
-                }
-                (Layer::BatchNorm { momentum, epsilon }, x) => {
-                    let (gamma, beta) = (vector(), vector());
-                    let norm = BatchNorm { gamma, beta, momentum, epsilon, places: slots.statistics(self.parameters) };
-                    match (x, &mut training) {
-                        (Activations::Flat(x), Some(pass)) => Activations::Flat(norm.train(x, pass.statistics)),
-                        (Activations::Image(x), Some(pass)) => Activations::Image(norm.train(x, pass.statistics)),
-                        (Activations::Flat(x), None) => Activations::Flat(norm.evaluate(x, statistics)),
-                        (Activations::Image(x), None) => Activations::Image(norm.evaluate(x, statistics)),
-                    }
-                }
-                (Layer::Conv2d { .. } | Layer::MaxPool2d { .. }, _) => unreachable!("these have stages of their own"),
-            };
-        }
-        x
-    }
-}
-
-impl LayerSlots {
     /// Where a batch norm's running mean and variance lie among the statistics.
-    fn statistics(&self, parameters: usize) -> (Range<usize>, Range<usize>) {
+    pub(crate) fn statistics_of(&self, layer: usize) -> (Range<usize>, Range<usize>) {
         let find = |role| {
-            let range = &self.slots.iter().find(|slot| slot.role == role).expect("a batch norm has statistics").range;
-            range.start - parameters..range.end - parameters
+            let range = &self.slots[layer].iter().find(|slot| slot.role == role).expect("a batch norm has statistics").range;
+            range.start - self.parameters..range.end - self.parameters
         };
         (find(Role::RunningMean), find(Role::RunningVar))
     }
 }
 
-impl Activations {
-    fn map(self, flat: impl Fn(Tensor<2>) -> Tensor<2>, image: impl Fn(Tensor<4>) -> Tensor<4>) -> Activations {
-        match self {
-            Activations::Flat(x) => Activations::Flat(flat(x)),
-            Activations::Image(x) => Activations::Image(image(x)),
+/// A layer's tensors, not placed yet: names, order of gates and initial values as in PyTorch.
+fn slots_of(layer: &Layer, input: &[usize]) -> Vec<Slot> {
+    let slot = |name, shape: Vec<usize>, initial| {
+        Slot { role: Role::Parameter, name, shape, is_transposed: false, initial, range: 0..0 }
+    };
+    // Uniform within ±1/√fan-in: PyTorch's default (Kaiming uniform with a = √5).
+    let default = |fan_in: usize| Initial::Uniform { bound: 1.0 / (fan_in.max(1) as f32).sqrt() };
+    let (first, last) = (input[0], input[input.len() - 1]);
+    let linear = |weight, bias, inputs: usize, out: usize| {
+        let weight = Slot { is_transposed: true, ..slot(weight, vec![inputs, out], default(inputs)) };
+        [weight, slot(bias, vec![out], default(inputs))]
+    };
+    let norm = |weight, bias, features: usize| {
+        [slot(weight, vec![features], Initial::Ones), slot(bias, vec![features], Initial::Zeros)]
+    };
+    // Xavier uniform over the three projections together, and no biases, as `nn.MultiheadAttention` begins.
+    let attention = |in_weight, in_bias, out_weight, out_bias| {
+        let bound = (6.0 / (4 * last) as f32).sqrt();
+        let [weight, bias] = linear(in_weight, in_bias, last, 3 * last);
+        let [out, rest] = linear(out_weight, out_bias, last, last);
+        let without = |slot| Slot { initial: Initial::Zeros, ..slot };
+        [Slot { initial: Initial::Uniform { bound }, ..weight }, without(bias), out, without(rest)]
+    };
+    let recurrent = |gates: usize, hidden: usize| {
+        let rows = gates * hidden;
+        vec![
+            slot("weight_ih_l0", vec![rows, last], default(hidden)),
+            slot("weight_hh_l0", vec![rows, hidden], default(hidden)),
+            slot("bias_ih_l0", vec![rows], default(hidden)),
+            slot("bias_hh_l0", vec![rows], default(hidden)),
+        ]
+    };
+    match layer {
+        Layer::Linear { out } => linear("weight", "bias", last, *out as usize).to_vec(),
+        Layer::Conv2d { out, kernel, .. } => {
+            let (out, kernel) = (*out as usize, *kernel as usize);
+            let initial = default(first * kernel * kernel);
+            vec![slot("weight", vec![out, first, kernel, kernel], initial), slot("bias", vec![out], initial)]
         }
-    }
-
-    pub(crate) fn flat(self) -> Tensor<2> {
-        match self {
-            Activations::Flat(x) => x,
-            Activations::Image(x) => x.flatten(1, 3),
+        Layer::Conv1d { out, kernel, .. } => {
+            let (out, kernel) = (*out as usize, *kernel as usize);
+            let initial = default(last * kernel);
+            vec![slot("weight", vec![out, last, kernel], initial), slot("bias", vec![out], initial)]
         }
-    }
-
-    fn image(self) -> Tensor<4> {
-        match self {
-            Activations::Image(x) => x,
-            Activations::Flat(_) => unreachable!("the spec's check lets images only into image layers"),
+        Layer::BatchNorm { .. } => {
+            let [weight, bias] = norm("weight", "bias", first);
+            let mean = Slot { role: Role::RunningMean, ..slot("running_mean", vec![first], Initial::Zeros) };
+            let var = Slot { role: Role::RunningVar, ..slot("running_var", vec![first], Initial::Ones) };
+            vec![weight, bias, mean, var]
         }
+        Layer::LayerNorm { .. } => norm("weight", "bias", last).to_vec(),
+        Layer::Embedding { vocabulary, out } => {
+            vec![slot("weight", vec![*vocabulary as usize, *out as usize], Initial::Normal)]
+        }
+        Layer::PositionEmbedding { kind: Positions::Learned } => vec![slot("weight", input.to_vec(), Initial::Normal)],
+        Layer::Lstm { hidden, .. } => recurrent(4, *hidden as usize),
+        Layer::Gru { hidden, .. } => recurrent(3, *hidden as usize),
+        Layer::Attention { .. } => {
+            attention("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias").to_vec()
+        }
+        Layer::TransformerEncoder { feed_forward, .. } => {
+            let inner = *feed_forward as usize;
+            let mut slots = attention(
+                "self_attn.in_proj_weight",
+                "self_attn.in_proj_bias",
+                "self_attn.out_proj.weight",
+                "self_attn.out_proj.bias",
+            )
+            .to_vec();
+            slots.extend(linear("linear1.weight", "linear1.bias", last, inner));
+            slots.extend(linear("linear2.weight", "linear2.bias", inner, last));
+            slots.extend(norm("norm1.weight", "norm1.bias", last));
+            slots.extend(norm("norm2.weight", "norm2.bias", last));
+            slots
+        }
+        _ => Vec::new(),
     }
 }
 
 pub(crate) fn tracked<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
     if device.is_autodiff() { tensor.require_grad() } else { tensor }
-}
-
-/// Drops values and scales up the others, by a mask from the host's generator.
-fn dropout(x: Activations, rate: Decimal, rng: &mut ChaCha8Rng) -> Activations {
-    if rate == Decimal::ZERO {
-        return x;
-    }
-    let kept = 1.0 - float(rate);
-    let threshold = (float(rate) * 65_536.0) as u16;
-    let scale = (1.0 / kept) as f32;
-    let mask = |shape: Vec<usize>| {
-        let mut mask = vec![0.0; shape.iter().product()];
-        let mut random = [0; 4096];
-        for values in mask.chunks_mut(random.len() / 2) {
-            rng.fill_bytes(&mut random);
-            for (value, two) in values.iter_mut().zip(random.as_chunks::<2>().0) {
-                *value = if u16::from_le_bytes(*two) < threshold { 0.0 } else { scale };
-            }
-        }
-        TensorData::new(mask, shape)
-    };
-    match x {
-        Activations::Flat(x) => {
-            let (shape, device) = (x.dims().to_vec(), x.device());
-            let mut mask = mask;
-            Activations::Flat(x * Tensor::from_data(mask(shape), &device))
-        }
-        Activations::Image(x) => {
-            let (shape, device) = (x.dims().to_vec(), x.device());
-            let mut mask = mask;
-            Activations::Image(x * Tensor::from_data(mask(shape), &device))
-        }
-    }
-}
-
-/// One batch norm's tensors and options.
-struct BatchNorm {
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
-    momentum: Decimal,
-    epsilon: Decimal,
-    /// Where the running mean and variance lie among the statistics.
-    places: (Range<usize>, Range<usize>),
-}
-
-impl BatchNorm {
-    /// Normalises over the batch, and moves the running statistics towards it (the variance unbiased, as in PyTorch).
-    fn train<const D: usize>(self, x: Tensor<D>, statistics: &mut [f32]) -> Tensor<D> {
-        let dims = x.dims();
-        let count = dims.iter().product::<usize>() / dims[1].max(1);
-        let unbiased = count as f32 / (count.max(2) - 1) as f32;
-        let result = batch_norm_train(x, self.gamma, self.beta, float(self.epsilon));
-        let momentum = float(self.momentum) as f32;
-        let mut update = |range: Range<usize>, batch: Tensor<1>, factor: f32| {
-            for (running, batch) in statistics[range].iter_mut().zip(to_vec(batch)) {
-                *running = (1.0 - momentum) * *running + momentum * (batch * factor);
-            }
-        };
-        update(self.places.0, result.mean, 1.0);
-        update(self.places.1, result.variance, unbiased);
-        result.output
-    }
-
-    /// Normalises by the running statistics.
-    fn evaluate<const D: usize>(self, x: Tensor<D>, statistics: &[f32]) -> Tensor<D> {
-        let device = self.gamma.device();
-        let vector = |range: Range<usize>| {
-            let data = TensorData::new(statistics[range.clone()].to_vec(), [range.len()]);
-            Tensor::<1>::from_data(data, &device)
-        };
-        let (mean, var) = (vector(self.places.0), vector(self.places.1));
-        batch_norm(x, self.gamma, self.beta, mean, var, float(self.epsilon))
-    }
 }
 
 /// A tensor's values in order.

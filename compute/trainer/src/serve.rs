@@ -8,7 +8,7 @@ use deepmarket_job::{
     protocol::{Reply, Request, bytes_to_floats, floats_to_bytes, read_frame, write_frame},
 };
 
-use crate::{Failure, Trainer, cpu_ms, determinism_class, measure, peak_ram_mib};
+use crate::{Evaluation, Failure, Trainer, cpu_ms, determinism_class, measure, peak_ram_mib};
 
 /// Answers requests until `Stop` or until the other side closes the pipe. A request that can't be done is answered with
 /// `Failed` and changes nothing; only a broken pipe is an error.
@@ -39,10 +39,10 @@ pub fn serve(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
 fn answer(trainer: &mut Option<Trainer>, request: Request) -> Result<Reply, Failure> {
     let started = |trainer: &mut Option<Trainer>| trainer.take().ok_or_else(|| Failure::crashed("Start must come first"));
     match request {
-        Request::Start { spec, seed, rank, world, train_samples, data } => {
+        Request::Start { spec, seed, world, train_samples, data } => {
             let spec = JobSpec::from_bytes(&spec)?;
             let manifest = DatasetManifest::from_bytes(&data).map_err(|e| Failure::data(e.to_string()))?;
-            let new = Trainer::new(spec, manifest, seed, rank, world, train_samples)?;
+            let new = Trainer::new(spec, manifest, seed, world, train_samples)?;
             let reply = Reply::Started { floats: new.floats(), parameters: new.parameters_hash() };
             *trainer = Some(new);
             return Ok(reply);
@@ -67,7 +67,11 @@ fn answer(trainer: &mut Option<Trainer>, request: Request) -> Result<Reply, Fail
 fn answer_started(trainer: &mut Trainer, request: Request) -> Result<Reply, Failure> {
     match request {
         Request::Start { .. } | Request::Measure { .. } | Request::Stop => unreachable!("answered without a trainer"),
-        Request::Shard { part, bytes } => Ok(Reply::Loaded { samples: trainer.add_shard(part, &bytes)? }),
+        Request::Shard { part, index, bytes } => Ok(Reply::Loaded { samples: trainer.add_shard(part, index, &bytes)? }),
+        Request::Assign { train, validate } => {
+            let (train_samples, validate_samples) = trainer.assign(&train, &validate)?;
+            Ok(Reply::Assigned { train_samples, validate_samples })
+        }
         Request::Round { round } => {
             let before = cpu_ms();
             let update = trainer.compute_round(round)?;
@@ -92,17 +96,25 @@ fn answer_started(trainer: &mut Trainer, request: Request) -> Result<Reply, Fail
             let loss_sum = evaluation.loss_sum.to_bits();
             Ok(Reply::Evaluated { samples: evaluation.samples, correct: evaluation.correct, loss_sum })
         }
-        Request::Save => {
-            Ok(Reply::Saved { state: trainer.save(), parameters: trainer.parameters_hash(), round: trainer.round() })
+        Request::Predict { index } => {
+            let (outputs, shape, evaluation) = trainer.predict(index)?;
+            if outputs.iter().any(|output| !output.is_finite()) {
+                return Err(Failure::diverged(format!("the model's outputs for shard {index} are not finite")));
+            }
+            let Evaluation { samples, correct, loss_sum } = evaluation;
+            Ok(Reply::Predicted { outputs: floats_to_bytes(&outputs), shape, samples, correct, loss_sum: loss_sum.to_bits() })
+        }
+        Request::Save { trained } => {
+            Ok(Reply::Saved { state: trainer.save(trained), parameters: trainer.parameters_hash(), round: trainer.round() })
         }
         Request::Restore { state } => {
-            trainer.restore(&state)?;
-            Ok(Reply::Restored { parameters: trainer.parameters_hash(), round: trainer.round() })
+            let trained = trainer.restore(&state)?;
+            Ok(Reply::Restored { parameters: trainer.parameters_hash(), round: trainer.round(), trained })
         }
         Request::Export => Ok(Reply::Model { safetensors: trainer.export() }),
         Request::LoadModel { safetensors } => {
             trainer.load_model(&safetensors)?;
-            Ok(Reply::Restored { parameters: trainer.parameters_hash(), round: trainer.round() })
+            Ok(Reply::Restored { parameters: trainer.parameters_hash(), round: trainer.round(), trained: 0 })
         }
     }
 }

@@ -111,12 +111,12 @@ fn a_job_that_moves_to_new_processes_half_way_gives_the_same_bytes() {
 
     let mut first = start(2, &spec, &dataset);
     let mut moved: Vec<Round> = (0..10).map(|number| round(&mut first, number)).collect();
-    let Reply::Saved { state, round: 10, .. } = first[1].ask(&Request::Save) else { panic!("not saved") };
+    let Reply::Saved { state, round: 10, .. } = first[1].ask(&Request::Save { trained: 3 }) else { panic!("not saved") };
     drop(first);
     let mut second = start(2, &spec, &dataset);
     for process in &mut second {
         let reply = process.ask(&Request::Restore { state: state.clone() });
-        assert!(matches!(reply, Reply::Restored { round: 10, parameters } if parameters == moved[9].parameters), "{reply:?}");
+        assert!(matches!(reply, Reply::Restored { round: 10, parameters, trained: 3 } if parameters == moved[9].parameters), "{reply:?}");
     }
     moved.extend((10..20).map(|number| round(&mut second, number)));
     assert_eq!(essence(&moved), essence(&expected));
@@ -154,7 +154,6 @@ fn requests_that_can_not_be_done_are_answered_and_change_nothing() {
     let start = |spec: Vec<u8>, data: Vec<u8>| Request::Start {
         spec,
         seed: Hash::default(),
-        rank: 0,
         world: 1,
         train_samples: 120,
         data,
@@ -163,7 +162,7 @@ fn requests_that_can_not_be_done_are_answered_and_change_nothing() {
     assert_eq!(reason(process.ask(&start(vec![1, 2, 3], data.clone()))), FailureReason::TrainerCrashed);
     assert_eq!(reason(process.ask(&start(spec.to_bytes(), vec![1]))), FailureReason::DataUnavailable);
     process.join(&spec, &dataset, 0, 1);
-    let broken = Request::Shard { part: Part::Train, bytes: vec![7; 50] };
+    let broken = Request::Shard { part: Part::Train, index: 0, bytes: vec![7; 50] };
     assert_eq!(reason(process.ask(&broken)), FailureReason::DataUnavailable);
     assert_eq!(reason(process.ask(&Request::Round { round: 5 })), FailureReason::TrainerCrashed);
     assert_eq!(reason(process.ask(&Request::Apply { values: vec![0; 3] })), FailureReason::TrainerCrashed);
@@ -176,9 +175,9 @@ fn a_trainer_that_needs_more_memory_than_was_lent_ends_with_a_status_of_its_own(
     let mut process = Process::start(trainer(), &["--ram-mib", "128"]);
     process.join(&spec("\"sync\"", &dataset), &dataset, 0, 1);
     let zeros = vec![0; 20_000 * 144];
-    let shard = Request::Shard { part: Part::Train, bytes: shard_bytes(&zeros, &vec![0; 20_000], &[1, 12, 12]) };
+    let shard = |index| Request::Shard { part: Part::Train, index, bytes: shard_bytes(&zeros, &vec![0; 20_000], &[1, 12, 12]) };
     // 2.9 MB each: the 128 MiB are used up long before the hundredth.
-    let ended = (0..100).any(|_| process.try_ask(&shard).is_none());
+    let ended = (0..100).any(|index| process.try_ask(&shard(index)).is_none());
     assert!(ended, "the limit holds");
     assert_eq!(process.end().code(), Some(EXIT_OUT_OF_MEMORY));
 }

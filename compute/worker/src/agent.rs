@@ -5,17 +5,18 @@ use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 use deepmarket_api::{Assignment, Client, Network};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{ChainId, JobId, LeaseId, LeaseState, MachineId, SecretKey};
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     WorkerError, heartbeat,
     journal::Journal,
-    lease::{Context, serve},
+    lease::{Context, Hurry, serve},
 };
 
-/// How often the chain is asked for leases.
+/// How often the chain is asked for leases, and while a lease waits for its job's members to change.
 const POLL_EVERY: Duration = Duration::from_millis(500);
+const POLL_HURRIED: Duration = Duration::from_millis(100);
 /// How often the market is looked for at the start.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long leases may take to end when the agent is stopped.
@@ -32,8 +33,10 @@ pub struct WorkerConfig {
     pub key: SecretKey,
     /// The market's gateways.
     pub client: Client,
-    /// Where other machines reach this one (multiaddresses); empty: a free port on loopback.
+    /// Where this machine listens for other machines (multiaddresses); empty: a free port on loopback.
     pub listen: Vec<String>,
+    /// Where other machines reach it, told to the chain; empty: where it listens.
+    pub announce: Vec<String>,
     /// The trainer's program.
     pub trainer: PathBuf,
 }
@@ -43,7 +46,7 @@ pub struct WorkerConfig {
 ///
 /// It fails only where it can't begin: an unusable folder or address. A market that is away is waited for.
 pub async fn run(config: WorkerConfig, stop: CancellationToken) -> Result<(), WorkerError> {
-    let WorkerConfig { home, chain, key, client, listen, trainer } = config;
+    let WorkerConfig { home, chain, key, client, listen, announce, trainer } = config;
     fs::create_dir_all(&home).map_err(WorkerError::home(&home))?;
     let journal = Journal::open(home.join("leases"))?;
     let net = Net::start(NetConfig { key: key.clone(), listen, blobs: home.join("blobs"), chain }).await?;
@@ -51,7 +54,8 @@ pub async fn run(config: WorkerConfig, stop: CancellationToken) -> Result<(), Wo
     // More gateways than the one that was named: it may be the one that dies.
     let client = client.discover().await.unwrap_or(client);
     let receipt_ms = network.receipt_ms;
-    let context = Arc::new(Context { chain, key, client, net, trainer, journal, receipt_ms, stop });
+    let hurry = Hurry::default();
+    let context = Arc::new(Context { chain, key, client, net, announce, trainer, journal, receipt_ms, stop, hurry });
     let heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeat::beat(context.clone(), network.heartbeat_ms)));
     let mut leases = Leases { context: context.clone(), served: HashMap::new() };
     tokio::select! {
@@ -82,6 +86,7 @@ async fn find_market(client: &Client, stop: &CancellationToken) -> Option<Networ
 /// A lease that this agent serves or served. It doesn't outlive the agent, however that ends.
 struct Served {
     job: JobId,
+    assignment: watch::Sender<Assignment>,
     ended: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
@@ -101,11 +106,15 @@ impl Leases {
                 // The chain may stand still or all gateways be away: running leases go on.
                 Err(e) => tracing::debug!("no assignments just now: {e}"),
             }
-            sleep(POLL_EVERY).await;
+            let every = if self.context.hurry.is_wanted() { POLL_HURRIED } else { POLL_EVERY };
+            tokio::select! {
+                () = sleep(every) => {}
+                () = self.context.hurry.wanted(), if every > POLL_HURRIED => {}
+            }
         }
     }
 
-    /// Begins what is new and ends what is gone.
+    /// Begins what is new, ends what is gone, and tells running leases who works with them now.
     async fn compare(&mut self, assignments: Vec<Assignment>) {
         for (lease, served) in &self.served {
             let is_named = assignments.iter().any(|assignment| assignment.lease == *lease);
@@ -115,11 +124,23 @@ impl Leases {
         }
         for assignment in assignments {
             let (lease, job) = (assignment.lease, assignment.job);
-            self.served.entry(lease).or_insert_with(|| {
-                let ended = CancellationToken::new();
-                let task = AbortOnDropHandle::new(tokio::spawn(serve(self.context.clone(), assignment, ended.clone())));
-                Served { job, ended, task }
-            });
+            match self.served.get(&lease) {
+                // A gateway that lags behind may tell of an earlier generation.
+                Some(served) => {
+                    served.assignment.send_if_modified(|known| {
+                        let is_news = assignment.generation > known.generation;
+                        if is_news {
+                            *known = assignment;
+                        }
+                        is_news
+                    });
+                }
+                None => {
+                    let (ended, (sender, news)) = (CancellationToken::new(), watch::channel(assignment));
+                    let task = AbortOnDropHandle::new(tokio::spawn(serve(self.context.clone(), news, ended.clone())));
+                    self.served.insert(lease, Served { job, assignment: sender, ended, task });
+                }
+            }
         }
     }
 

@@ -1,22 +1,23 @@
-//! Models that are stored while a job runs: what is kept of a job that is stopped.
+//! States that are stored while a job runs: what it goes on from when all its workers were lost, and what is kept of it when it
+//! is stopped.
 //!
 //! ```text
-//! rounds ── offer(model) ──▶ [ the newest ] ──▶ one upload at a time ──▶ gateways
-//!                                                    └─ its hash ─▶ all receipts from then on
+//! rounds ── offer(state) ──▶ [ the newest ] ──▶ one upload at a time ──▶ gateways
+//!                                                    └─ its name ─▶ all receipts from then on
 //! ```
 //!
 //! The rounds never wait for an upload. One that failed is not tried again: by then a newer model is due.
 
 use bytes::Bytes;
 use deepmarket_api::{ApiError, Client};
-use deepmarket_types::{ChainId, Hash, JobId, SecretKey};
+use deepmarket_types::{ChainId, Checkpoint, Hash, JobId, SecretKey};
 use tokio::sync::watch;
 
 use crate::{lease::COPIES, receipts::Receipts};
 
 /// The checkpoints of one lease. It stops storing when this is dropped.
 pub(crate) struct Checkpoints {
-    newest: watch::Sender<Option<Bytes>>,
+    newest: watch::Sender<Option<(Bytes, u64)>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -27,20 +28,20 @@ impl Drop for Checkpoints {
 }
 
 impl Checkpoints {
-    /// Stores models at gateways and has the lease's receipts name them.
+    /// Stores states at gateways and has the lease's receipts name them.
     pub fn start(client: Client, chain: ChainId, key: SecretKey, job: JobId, receipts: &Receipts) -> Checkpoints {
         let newest = watch::Sender::new(None);
-        let store = move |model: Bytes| {
+        let store = move |state: Bytes| {
             let (client, key) = (client.clone(), key.clone());
-            async move { client.put_blob(&key, &chain, model, COPIES).await }
+            async move { client.put_blob(&key, &chain, state, COPIES).await }
         };
         let task = tokio::spawn(store_newest(newest.subscribe(), job, store, receipts.checkpoint_notes()));
         Checkpoints { newest, task }
     }
 
-    /// Hands over a model. One that still waits for its upload gives way to it.
-    pub fn offer(&self, model: Vec<u8>) {
-        self.newest.send_replace(Some(model.into()));
+    /// Hands over the state after so many rounds. One that still waits for its upload gives way to it.
+    pub fn offer(&self, state: Vec<u8>, rounds: u64) {
+        self.newest.send_replace(Some((state.into(), rounds)));
     }
 }
 
@@ -49,18 +50,23 @@ pub(crate) fn is_due(every_rounds: u32, done: u64, rounds: u64) -> bool {
     every_rounds > 0 && done.is_multiple_of(every_rounds.into()) && done < rounds
 }
 
-/// Stores what is offered, always the newest, and tells the hash of what was stored; until nobody offers any more.
-async fn store_newest<F>(mut newest: watch::Receiver<Option<Bytes>>, job: JobId, store: impl Fn(Bytes) -> F, note: impl Fn(Hash))
+/// Stores what is offered, always the newest, and tells the name of what was stored; until nobody offers any more.
+async fn store_newest<F>(
+    mut newest: watch::Receiver<Option<(Bytes, u64)>>,
+    job: JobId,
+    store: impl Fn(Bytes) -> F,
+    note: impl Fn(Checkpoint),
+)
 where
     F: Future<Output = Result<Hash, ApiError>>,
 {
     while newest.changed().await.is_ok() {
-        let Some(model) = newest.borrow_and_update().clone() else { continue };
-        let bytes = model.len();
-        match store(model).await {
-            Ok(hash) => {
-                tracing::info!(%job, %hash, bytes, "a checkpoint is stored");
-                note(hash);
+        let Some((state, rounds)) = newest.borrow_and_update().clone() else { continue };
+        let bytes = state.len();
+        match store(state).await {
+            Ok(state) => {
+                tracing::info!(%job, %state, rounds, bytes, "a checkpoint is stored");
+                note(Checkpoint { state, rounds });
             }
             Err(error) => tracing::warn!(%job, "a checkpoint could not be stored, the next one will be tried: {error}"),
         }
@@ -101,10 +107,10 @@ mod tests {
             }
         };
         let newest = watch::Sender::new(None);
-        let offer = |number: u8| newest.send_replace(Some(Bytes::from(vec![number])));
+        let offer = |number: u8| newest.send_replace(Some((Bytes::from(vec![number]), number.into())));
         let note = {
             let noted = noted.clone();
-            move |hash| noted.lock().unwrap().push(hash)
+            move |checkpoint| noted.lock().unwrap().push(checkpoint)
         };
         let task = tokio::spawn(store_newest(newest.subscribe(), JobId(1), store, note));
         let next_begins = async || begins.acquire().await.unwrap().forget();
@@ -121,6 +127,7 @@ mod tests {
         drop(newest);
         task.await.unwrap();
         assert_eq!(*begun.lock().unwrap(), [1, 3, 4], "2 gave way to 3");
-        assert_eq!(*noted.lock().unwrap(), [Hash::of(&[1]), Hash::of(&[4])], "3 failed");
+        let stored = [1, 4].map(|number: u8| Checkpoint { state: Hash::of(&[number]), rounds: number.into() });
+        assert_eq!(*noted.lock().unwrap(), stored, "3 failed");
     }
 }

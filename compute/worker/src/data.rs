@@ -1,4 +1,4 @@
-//! A job's data: its manifest and the shards of one rank, fetched by hash and verified while they stream.
+//! A job's data: its manifest and the shards that a worker works on, fetched by hash and verified while they stream.
 
 use std::{
     future::Future,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use deepmarket_api::{Client, ProgressKind};
-use deepmarket_job::{DatasetManifest, JobSpec, Shard, protocol::Part, shards_of_rank};
+use deepmarket_job::{DatasetManifest, JobSpec, Shard, protocol::Part};
 use deepmarket_net::{Net, NetError, PeerAddress};
 use deepmarket_types::{FailureReason, Hash};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
@@ -17,6 +17,8 @@ use crate::{error::LeaseFailure, progress::Reporter};
 
 /// The most bytes of a manifest.
 const MAX_MANIFEST_BYTES: u64 = 8 * 1024 * 1024;
+/// The most bytes of a state.
+pub(crate) const MAX_STATE_BYTES: u64 = 1 << 30;
 /// Shards that are fetched at the same time; they wait in memory for the trainer, in order.
 const AT_ONCE: usize = 3;
 /// How often all providers are asked before the data counts as unavailable: a gateway may be on its way back.
@@ -26,17 +28,26 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The shortest time between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(300);
 
-/// Where a rank gets its data.
-pub(crate) struct Source<'a> {
-    pub net: &'a Net,
-    pub client: &'a Client,
-    /// The other ranks: they may have what the gateways lost.
-    pub ranks: &'a [PeerAddress],
+/// A shard of one of the job's splits, by its index there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    pub part: Part,
+    pub index: u32,
+    pub shard: Shard,
+}
+
+/// Where a worker gets its data.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub net: Net,
+    pub client: Client,
+    /// The job's other workers: they may have what the gateways lost.
+    pub peers: Vec<PeerAddress>,
     /// Our rank: gateways are asked in an order that differs from rank to rank.
     pub rank: u32,
 }
 
-impl Source<'_> {
+impl Source {
     async fn providers(&self) -> Vec<PeerAddress> {
         let networks = self.client.networks().await;
         let mut providers: Vec<PeerAddress> = networks
@@ -48,11 +59,12 @@ impl Source<'_> {
         providers.dedup_by(|a, b| a.peer_id == b.peer_id);
         let turn = self.rank as usize % providers.len().max(1);
         providers.rotate_left(turn);
-        providers.extend(self.ranks.iter().cloned());
+        providers.extend(self.peers.iter().cloned());
         providers
     }
 
-    async fn fetch(&self, hash: &Hash, limit: u64, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Vec<u8>, LeaseFailure> {
+    /// A blob from whoever has it.
+    pub async fn fetch(&self, hash: &Hash, limit: u64, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Vec<u8>, LeaseFailure> {
         for attempt in 1.. {
             let providers = self.providers().await;
             match self.net.fetch(hash, limit, &providers, progress).await {
@@ -67,6 +79,11 @@ impl Source<'_> {
         unreachable!("the last attempt returns")
     }
 
+    /// A job's state that was stored.
+    pub async fn fetch_state(&self, hash: &Hash) -> Result<Vec<u8>, LeaseFailure> {
+        self.fetch(hash, MAX_STATE_BYTES, &|_| {}).await
+    }
+
     /// The job's manifest, checked against its spec.
     pub async fn manifest(&self, spec: &JobSpec) -> Result<DatasetManifest, LeaseFailure> {
         let bytes = self.fetch(&spec.data.manifest, MAX_MANIFEST_BYTES, &|_| {}).await?;
@@ -79,20 +96,20 @@ impl Source<'_> {
     /// Fetches shards, some at the same time, and hands them over one by one in order. Returns their bytes in all.
     pub async fn shards<F>(
         &self,
-        shards: &[(Part, Shard)],
+        pieces: &[Piece],
         reporter: &Reporter,
-        mut take: impl FnMut(Part, Vec<u8>) -> F,
+        mut take: impl FnMut(Piece, Vec<u8>) -> F,
     ) -> Result<u64, LeaseFailure>
     where
         F: Future<Output = Result<(), LeaseFailure>>,
     {
-        let total_bytes: u64 = shards.iter().map(|(_, shard)| shard.bytes).sum();
+        let total_bytes: u64 = pieces.iter().map(|piece| piece.shard.bytes).sum();
         let counter = Counter { total_bytes, done: AtomicU64::new(0), last: std::sync::Mutex::new(Instant::now()), reporter };
         // Boxed and collected: the compiler can't see otherwise that a stream of borrowing futures may change threads.
-        let fetches: Vec<BoxFuture<'_, _>> = shards
+        let fetches: Vec<BoxFuture<'_, _>> = pieces
             .iter()
-            .map(|(part, shard)| {
-                let counter = &counter;
+            .map(|piece| {
+                let (counter, shard) = (&counter, &piece.shard);
                 let fetch = async move {
                     let seen = AtomicU64::new(0);
                     let bytes = self.fetch(&shard.hash, shard.bytes, &|so_far| counter.moved(&seen, so_far)).await?;
@@ -101,15 +118,15 @@ impl Source<'_> {
                             format!("shard {} has {} bytes where the manifest says {}", shard.hash, bytes.len(), shard.bytes);
                         return Err(LeaseFailure::new(FailureReason::DataUnavailable, what));
                     }
-                    Ok((*part, bytes))
+                    Ok((*piece, bytes))
                 };
                 fetch.boxed()
             })
             .collect();
         let mut fetched = stream::iter(fetches).buffered(AT_ONCE);
         while let Some(shard) = fetched.next().await {
-            let (part, bytes) = shard?;
-            take(part, bytes).await?;
+            let (piece, bytes) = shard?;
+            take(piece, bytes).await?;
         }
         reporter.report(ProgressKind::Fetching { done_bytes: total_bytes, total_bytes });
         Ok(total_bytes)
@@ -137,19 +154,4 @@ impl Counter<'_> {
             self.reporter.report(ProgressKind::Fetching { done_bytes, total_bytes });
         }
     }
-}
-
-/// The shards of one rank: its part of the training split, then its part of the validation split.
-pub(crate) fn shards_of(
-    manifest: &DatasetManifest,
-    spec: &JobSpec,
-    world: u32,
-    rank: u32,
-) -> Result<Vec<(Part, Shard)>, deepmarket_job::DataError> {
-    let mut shards = Vec::new();
-    for (part, name) in [(Part::Train, &spec.data.train), (Part::Validate, &spec.data.validate)] {
-        let all = &manifest.split(name)?.shards;
-        shards.extend(shards_of_rank(all, world, rank).into_iter().map(|index| (part, all[index])));
-    }
-    Ok(shards)
 }

@@ -32,10 +32,10 @@ pub async fn evaluate_model(
     let train_samples = manifest.split(&spec.data.train)?.samples;
     let (spec, data) = (spec.to_bytes(), manifest.to_bytes());
     let mut trainer = TrainerProcess::spawn(trainer, &TrainerLimits::default())?;
-    trainer.start(Request::Start { spec, seed: Hash::default(), rank: 0, world: 1, train_samples, data }).await?;
+    trainer.start(Request::Start { spec, seed: Hash::default(), world: 1, train_samples, data }).await?;
     trainer.load_model(model).await?;
-    for shard in shards {
-        trainer.shard(Part::Validate, shard).await?;
+    for (index, shard) in (0..).zip(shards) {
+        trainer.shard(Part::Validate, index, shard).await?;
     }
     let EvaluationSums { samples, correct, loss_sum } = trainer.evaluate().await?;
     trainer.stop().await;

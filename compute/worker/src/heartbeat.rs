@@ -20,7 +20,7 @@ pub(crate) async fn beat(context: Arc<Context>, heartbeat_ms: u64) {
     let every = Duration::from_millis(heartbeat_ms.clamp(100, 3_600_000));
     let mut told = None;
     loop {
-        let mut addresses = context.net.addresses();
+        let mut addresses = if context.announce.is_empty() { context.net.addresses() } else { context.announce.clone() };
         addresses.truncate(Transaction::MAX_ADDRESSES);
         let news = (told.as_ref() != Some(&addresses)).then(|| addresses.clone());
         match once(&context, news).await {

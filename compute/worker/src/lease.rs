@@ -3,29 +3,35 @@
 use std::{sync::Arc, time::Duration};
 
 use deepmarket_api::{Assignment, Client, ProgressKind};
-use deepmarket_job::{JobSpec, Schedule, protocol::Request};
-use deepmarket_net::{GroupSpec, Net, PeerAddress};
-use deepmarket_types::{ChainId, FailureReason, Hash, LeaseOutcome, SecretKey};
-use tokio::time::sleep;
+use deepmarket_job::{JobSpec, Kind, Schedule, protocol::Request};
+use deepmarket_net::Net;
+use deepmarket_types::{ChainId, FailureReason, Hash, LeaseId, LeaseOutcome, SecretKey};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     checkpoints::Checkpoints,
-    commitments::Committer,
-    data::{Source, shards_of},
+    commitments::{Committer, MountainRange},
+    data::Source,
     error::LeaseFailure,
+    holdings::{Holdings, Share},
     journal::Journal,
+    members::{Membership, Team, Trouble, peers_of},
+    passes::Pass,
     progress::Reporter,
     receipts::{Book, Receipts, ReceiptsSetup, Tally},
-    rounds::{Rounds, Totals},
-    trainer::{ROUND_WITHIN, TrainerLimits, TrainerProcess},
+    rounds::{Meter, Place, Totals, Training},
+    trainer::{TrainerLimits, TrainerProcess},
 };
 
-/// How long the ranks wait for each other at the beginning.
-const JOIN_WITHIN: Duration = Duration::from_secs(60);
-/// How long a rank that lost another one waits for that one's own words: the chain should say why it went, not that the
-/// others noticed.
-const BLAME_GRACE: Duration = Duration::from_secs(10);
+/// How long a worker waits for the chain's decision about another one that it missed, before it tries the members again; and where
+/// that one answers, but far too late.
+const MISSING_PAUSE: Duration = Duration::from_millis(500);
+const LATE_PAUSE: Duration = Duration::from_secs(5);
+/// How long a worker waits for the first member to store the job's result, before it stores it itself.
+const UPLOAD_GRACE: Duration = Duration::from_secs(20);
+/// The most bytes of a model to start from.
+const MAX_MODEL_BYTES: u64 = 1 << 30;
 /// How long the last words of a lease may take when the machine's owner wants it back.
 const OWNER_WAITS: Duration = Duration::from_secs(4);
 /// How long the last progress may take.
@@ -42,15 +48,52 @@ pub(crate) struct Context {
     pub key: SecretKey,
     pub client: Client,
     pub net: Net,
+    /// Where other machines reach this one; empty: where it listens.
+    pub announce: Vec<String>,
     pub trainer: std::path::PathBuf,
     pub journal: Journal,
     pub receipt_ms: u64,
     /// The owner wants the machine back.
     pub stop: CancellationToken,
+    /// Leases that wait for the chain.
+    pub hurry: Hurry,
+}
+
+/// Whether a lease waits for what the chain says, so that it is asked more often.
+#[derive(Clone, Default)]
+pub(crate) struct Hurry(Arc<watch::Sender<usize>>);
+
+/// A lease waits as long as this lives.
+pub(crate) struct Hurried(Hurry);
+
+impl Hurry {
+    pub fn ask(&self) -> Hurried {
+        self.0.send_modify(|waiting| *waiting += 1);
+        Hurried(self.clone())
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+
+    /// Waits until somebody asks.
+    pub async fn wanted(&self) {
+        if self.0.subscribe().wait_for(|waiting| *waiting > 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Hurried {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 /// Serves a lease until it is over. `ended` is cancelled when the chain says that it isn't active any more.
-pub(crate) async fn serve(context: Arc<Context>, assignment: Assignment, ended: CancellationToken) {
+pub(crate) async fn serve(context: Arc<Context>, news: watch::Receiver<Assignment>, ended: CancellationToken) {
+    let membership = Membership::new(news.borrow().lease, news.clone());
+    let assignment = membership.now();
     let Assignment { job, lease, rank, sequence, .. } = assignment;
     let signed = context.journal.last(lease);
     let again = sequence > 0 || signed.is_some();
@@ -74,7 +117,7 @@ pub(crate) async fn serve(context: Arc<Context>, assignment: Assignment, ended: 
         biased;
         () = ended.cancelled() => None,
         () = context.stop.cancelled() => Some(Err(owner_returned())),
-        result = work.run(again) => Some(result),
+        result = work.run(membership, again) => Some(result),
     };
     let Some(result) = result else {
         tracing::info!(%job, %lease, "the chain ended the lease; its trainer is stopped");
@@ -89,9 +132,6 @@ pub(crate) async fn serve(context: Arc<Context>, assignment: Assignment, ended: 
         Err(failure) => {
             tracing::warn!(%job, %lease, "{failure}");
             reporter.log(format!("failed: {failure}"));
-            if failure.reason == FailureReason::PeerLost {
-                wait_for_blame(&context, &ended).await;
-            }
             LeaseOutcome::Failed(failure.reason)
         }
     };
@@ -111,14 +151,6 @@ pub(crate) async fn serve(context: Arc<Context>, assignment: Assignment, ended: 
 
 fn owner_returned() -> LeaseFailure {
     LeaseFailure::new(FailureReason::OwnerReturned, "the agent was stopped")
-}
-
-async fn wait_for_blame(context: &Context, ended: &CancellationToken) {
-    tokio::select! {
-        () = ended.cancelled() => {}
-        () = context.stop.cancelled() => {}
-        () = sleep(BLAME_GRACE) => {}
-    }
 }
 
 /// Some time after the owner asked for the machine (for ever, where a limit is set already).
@@ -144,13 +176,6 @@ fn report_done(reporter: &Reporter, totals: &Totals) {
     });
 }
 
-/// The name of the group that the ranks of a job's leases form: another set of leases is another group.
-fn group_id(assignment: &Assignment) -> Hash {
-    let mut parts = vec![assignment.job.0.to_le_bytes()];
-    parts.extend(assignment.ranks.iter().map(|rank| rank.lease.0.to_le_bytes()));
-    Hash::tagged("deepmarket/v1/group", &parts.iter().map(|part| part.as_slice()).collect::<Vec<_>>())
-}
-
 struct Work<'a> {
     context: &'a Context,
     assignment: &'a Assignment,
@@ -159,48 +184,151 @@ struct Work<'a> {
     checkpoints: &'a Checkpoints,
 }
 
+/// What a job's members do together.
+enum Part<'a> {
+    Training(Box<Training<'a>>),
+    Pass(Box<Pass<'a>>),
+}
+
+impl Part<'_> {
+    async fn run(&mut self, team: &mut Team, membership: &mut Membership) -> Result<(), Trouble> {
+        match self {
+            Part::Training(training) => training.run(team, membership).await,
+            Part::Pass(pass) => pass.run(team, membership).await,
+        }
+    }
+
+    /// The job's result, and what this worker did for it.
+    async fn end(self) -> Result<(Vec<u8>, Totals), LeaseFailure> {
+        match self {
+            Part::Training(training) => {
+                let Training { mut trainer, totals, .. } = *training;
+                let model = trainer.export().await?;
+                trainer.stop().await;
+                Ok((model, totals))
+            }
+            Part::Pass(pass) => pass.end().await,
+        }
+    }
+}
+
 impl Work<'_> {
-    /// Fetches the data, trains, and stores the model; returns the model's hash.
-    async fn run(&self, again: bool) -> Result<(Hash, Totals), LeaseFailure> {
-        let Assignment { rank, resources, .. } = *self.assignment;
+    /// Gets ready, works in one team after the other until the job is done, and stores its result; returns the result's hash.
+    async fn run(&self, mut membership: Membership, again: bool) -> Result<(Hash, Totals), LeaseFailure> {
         if again {
-            let what = "the agent was restarted in the middle of this lease, and this release can't take up where it was";
-            return Err(LeaseFailure::new(FailureReason::TrainerCrashed, what));
+            return Err(LeaseFailure::new(FailureReason::AgentRestarted, "what it was doing for this lease is gone"));
         }
         let spec = self.spec()?;
-        let peers = self.peers()?;
-        let world = peers.len() as u32;
+        let mut part = self.prepare(&spec).await?;
+        let position = loop {
+            let assignment = membership.as_member().await;
+            let generation = assignment.generation;
+            let joined = tokio::select! {
+                joined = Team::join(self.context, &assignment) => joined,
+                () = membership.changed_since(generation) => continue,
+            };
+            let trouble = match joined {
+                Ok(mut team) => {
+                    self.receipts.miss(None);
+                    let done = part.run(&mut team, &mut membership).await;
+                    let position = team.position;
+                    if matches!(done, Ok(()) | Err(Trouble::Changed)) {
+                        team.group.leave().await;
+                    }
+                    match done {
+                        Ok(()) => break position,
+                        Err(trouble) => trouble,
+                    }
+                }
+                Err(trouble) => trouble,
+            };
+            match trouble {
+                Trouble::Own(failure) => return Err(failure),
+                Trouble::Changed => {}
+                Trouble::Peer { lease, why, is_late } => self.miss(&mut membership, generation, lease, &why, is_late).await,
+            }
+        };
+        let (result, totals) = part.end().await?;
+        let hash = Hash::of(&result);
+        if position > 0 {
+            self.await_upload(&hash).await;
+        }
+        upload(self.context, result).await?;
+        Ok((hash, totals))
+    }
+
+    /// Another member can't be reached: says so, and waits a little for the chain's decision before the members are tried again.
+    async fn miss(&self, membership: &mut Membership, generation: u32, lease: Option<LeaseId>, why: &str, is_late: bool) {
+        if membership.is_past(generation) {
+            return;
+        }
+        tracing::info!(job = %self.assignment.job, ?lease, "the team broke: {why}");
+        if let Some(lease) = lease {
+            let rank = self.assignment.members.iter().chain(&membership.now().members).find(|m| m.lease == lease).map(|m| m.rank);
+            let who = rank.map_or_else(|| lease.to_string(), |rank| format!("worker {rank}"));
+            self.reporter.log(format!("{who} {}: {why}", if is_late { "is too late" } else { "is missing" }));
+            self.receipts.miss(Some(lease));
+        }
+        let hurry = self.context.hurry.ask();
+        let pause = if is_late { LATE_PAUSE } else { MISSING_PAUSE };
+        tokio::time::timeout(pause, membership.changed_since(generation)).await.ok();
+        drop(hurry);
+    }
+
+    /// Starts the trainer and fetches what this worker will probably work on; tells the chain that it is ready.
+    async fn prepare<'b>(&'b self, spec: &'b JobSpec) -> Result<Part<'b>, LeaseFailure> {
+        let Assignment { rank, resources, seed, world, job, lease, .. } = *self.assignment;
         let limits = TrainerLimits { ram_mib: Some(resources.ram_mib) };
         let mut trainer = TrainerProcess::spawn(&self.context.trainer, &limits)?;
-        self.reporter.log(format!("rank {rank} of {world}: started its trainer, fetching data"));
-
-        let mut totals = Totals::default();
-        let group = self.group(peers.clone());
-        let prepare = self.prepare(&mut trainer, &spec, &peers, &mut totals);
-        let (mut group, (parameters, train_samples, evaluates)) = futures::try_join!(group, prepare)?;
-        self.reporter.log(format!("rank {rank} of {world}: all ranks are here, training begins"));
-
-        let rounds = Rounds {
-            trainer: &mut trainer,
-            group: &mut group,
-            schedule: Schedule::new(&spec, train_samples, world),
-            epochs: spec.training.epochs.into(),
-            evaluates,
-            reporter: self.reporter,
-            receipts: self.receipts,
-            // All ranks hold the same model; one of them stores it.
-            checkpoints: (self.checkpoints, if rank == 0 { spec.recovery.checkpoint_rounds } else { 0 }),
-            committer: Committer::new(self.context.chain, self.assignment.job, self.assignment.lease, rank, &self.context.key),
-        };
-        let totals = rounds.run(parameters, totals).await?;
-        group.leave().await;
-        let model = trainer.export().await?;
-        trainer.stop().await;
-        let hash = Hash::of(&model);
-        if rank == 0 {
-            self.upload(model).await?;
+        self.reporter.log(format!("worker {rank} started its trainer"));
+        let peers = peers_of(&self.assignment.members).map_err(|_| {
+            LeaseFailure::new(FailureReason::PeerLost, "the addresses of the other workers can't be used")
+        })?;
+        let source = Source { net: self.context.net.clone(), client: self.context.client.clone(), peers, rank };
+        let manifest = source.manifest(spec).await?;
+        let unusable = |e| LeaseFailure::new(FailureReason::DataUnavailable, e);
+        let train_samples = manifest.split(&spec.data.train).map_err(unusable)?.samples;
+        let start = Request::Start { spec: spec.to_bytes(), seed, world, train_samples, data: manifest.to_bytes() };
+        let mut parameters = trainer.start(start).await?;
+        if let Some(model) = &spec.model.parameters {
+            parameters = trainer.load_model(source.fetch(model, MAX_MODEL_BYTES, &|_| {}).await?).await?;
         }
-        Ok((hash, totals))
+        let mut holdings = Holdings::new(source, &manifest, spec).map_err(unusable)?;
+        let part = match spec.kind {
+            Kind::Train => {
+                // Those with which the job begins share it equally; who comes later is told what to take over.
+                if self.assignment.checkpoint.is_none() && rank < world {
+                    let plan = holdings.sizes.plan(&vec![1; world as usize], &vec![Share::default(); world as usize]);
+                    holdings.prepare(&plan[rank as usize], self.reporter).await?;
+                }
+                Part::Training(Box::new(Training {
+                    context: self.context,
+                    spec,
+                    trainer,
+                    schedule: Schedule::new(spec, train_samples, world),
+                    train_samples,
+                    holdings,
+                    reporter: self.reporter,
+                    receipts: self.receipts,
+                    checkpoints: self.checkpoints,
+                    committer: Committer::new(self.context.chain, job, lease, rank, &self.context.key),
+                    commitments: MountainRange::default(),
+                    totals: Totals::default(),
+                    at: Place { parameters, ..Place::default() },
+                    speed: 0,
+                    took_part: false,
+                    batches: None,
+                    meter: Meter::default(),
+                }))
+            }
+            Kind::Evaluate | Kind::Predict => {
+                holdings.without_training();
+                let told = (self.reporter, self.receipts, self.checkpoints);
+                Part::Pass(Box::new(Pass::new(self.context, spec, trainer, holdings, told)))
+            }
+        };
+        self.receipts.tell(Tally { parameters, ..Tally::default() });
+        Ok(part)
     }
 
     fn spec(&self) -> Result<JobSpec, LeaseFailure> {
@@ -210,77 +338,38 @@ impl Work<'_> {
         JobSpec::from_bytes(&bytes).map_err(|e| unusable(e.to_string()))
     }
 
-    fn peers(&self) -> Result<Vec<PeerAddress>, LeaseFailure> {
-        let ranks = self.assignment.ranks.iter().zip(0..);
-        ranks
-            .map(|(view, rank)| {
-                if view.rank != rank {
-                    return Err(LeaseFailure::new(FailureReason::PeerLost, format!("the assignment has no rank {rank}")));
-                }
-                Ok(PeerAddress::of_key(&view.key, view.addresses.clone())?)
-            })
-            .collect()
-    }
-
-    async fn group(&self, peers: Vec<PeerAddress>) -> Result<deepmarket_net::Group, LeaseFailure> {
-        let mut spec = GroupSpec::new(self.assignment.job, group_id(self.assignment), self.assignment.rank, peers);
-        spec.join_within = JOIN_WITHIN;
-        // The slowest rank may take as long as its own agent allows, and a little for the way.
-        spec.round_within = ROUND_WITHIN + Duration::from_secs(60);
-        Ok(self.context.net.join(spec).await?)
-    }
-
-    /// Builds the model and loads this rank's shards. Returns the hash of the initial parameters, the samples of the whole
-    /// training split, and whether this rank has something to evaluate on.
-    async fn prepare(
-        &self,
-        trainer: &mut TrainerProcess,
-        spec: &JobSpec,
-        peers: &[PeerAddress],
-        totals: &mut Totals,
-    ) -> Result<(Hash, u64, bool), LeaseFailure> {
-        let Assignment { rank, seed, .. } = *self.assignment;
-        let world = peers.len() as u32;
-        let source = Source { net: &self.context.net, client: &self.context.client, ranks: peers, rank };
-        let manifest = source.manifest(spec).await?;
-        let unusable = |e| LeaseFailure::new(FailureReason::DataUnavailable, e);
-        let train_samples = manifest.split(&spec.data.train).map_err(unusable)?.samples;
-        let shards = shards_of(&manifest, spec, world, rank).map_err(unusable)?;
-        let evaluates = shards.iter().any(|(part, _)| *part == deepmarket_job::protocol::Part::Validate);
-        let start = Request::Start { spec: spec.to_bytes(), seed, rank, world, train_samples, data: manifest.to_bytes() };
-        let parameters = trainer.start(start).await?;
-        self.receipts.record(Tally { parameters, ..Tally::default() });
-        let trainer = tokio::sync::Mutex::new(trainer);
-        let trainer = &trainer;
-        let take = |part, bytes| async move {
-            trainer.lock().await.shard(part, bytes).await?;
-            Ok(())
-        };
-        totals.fetched_bytes = source.shards(&shards, self.reporter, take).await?;
-        Ok((parameters, train_samples, evaluates))
-    }
-
-    /// Stores the model at gateways, however long they take to come back.
-    async fn upload(&self, model: Vec<u8>) -> Result<(), LeaseFailure> {
-        let Context { client, key, chain, .. } = self.context;
-        let model = bytes::Bytes::from(model);
-        let (mut pause, mut refusals) = (UPLOAD_PAUSE.0, 0);
-        loop {
-            let error = match client.put_blob(key, chain, model.clone(), COPIES).await {
-                Ok(hash) => {
-                    tracing::info!(%hash, bytes = model.len(), "the model is stored");
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            refusals += u32::from(!error.retryable());
-            if refusals >= UPLOAD_REFUSALS {
-                let what = format!("the model can't be stored: {error}");
-                return Err(LeaseFailure::new(FailureReason::DataUnavailable, what));
+    /// The first member stores the result; the others make sure that it is stored, and do it themselves where it doesn't come.
+    async fn await_upload(&self, hash: &Hash) {
+        let deadline = tokio::time::Instant::now() + UPLOAD_GRACE;
+        while tokio::time::Instant::now() < deadline {
+            if matches!(self.context.client.has_blob(*hash).await, Ok(true)) {
+                return;
             }
-            tracing::warn!("storing the model failed, trying again: {error}");
-            sleep(pause).await;
-            pause = (pause * 2).min(UPLOAD_PAUSE.1);
+            sleep(UPLOAD_PAUSE.0).await;
         }
+    }
+}
+
+/// Stores a blob at gateways, however long they take to come back; returns its hash.
+pub(crate) async fn upload(context: &Context, bytes: Vec<u8>) -> Result<Hash, LeaseFailure> {
+    let Context { client, key, chain, .. } = context;
+    let bytes = bytes::Bytes::from(bytes);
+    let (mut pause, mut refusals) = (UPLOAD_PAUSE.0, 0);
+    loop {
+        let error = match client.put_blob(key, chain, bytes.clone(), COPIES).await {
+            Ok(hash) => {
+                tracing::info!(%hash, bytes = bytes.len(), "a result is stored");
+                return Ok(hash);
+            }
+            Err(error) => error,
+        };
+        refusals += u32::from(!error.retryable());
+        if refusals >= UPLOAD_REFUSALS {
+            let what = format!("the result can't be stored: {error}");
+            return Err(LeaseFailure::new(FailureReason::DataUnavailable, what));
+        }
+        tracing::warn!("storing a result failed, trying again: {error}");
+        sleep(pause).await;
+        pause = (pause * 2).min(UPLOAD_PAUSE.1);
     }
 }

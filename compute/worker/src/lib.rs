@@ -25,12 +25,16 @@ mod data;
 mod error;
 mod evaluate;
 mod heartbeat;
+mod holdings;
 mod journal;
 mod lease;
 mod measure;
+mod members;
+mod passes;
 mod progress;
 mod receipts;
 mod rounds;
+mod standing;
 mod trainer;
 
 pub use agent::{WorkerConfig, run};

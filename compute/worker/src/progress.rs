@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn epoch(epoch: u64) -> ProgressKind {
-        ProgressKind::Epoch { epoch, epochs: 5, correct: None, samples: 1, loss: 0.5 }
+        ProgressKind::Epoch { epoch, epochs: 5, trained: 1, correct: None, samples: 1, loss: 0.5 }
     }
 
     fn numbers(batch: &str) -> Vec<u64> {

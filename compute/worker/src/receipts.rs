@@ -12,7 +12,7 @@ use std::{
 };
 
 use deepmarket_api::{ApiError, Client};
-use deepmarket_types::{Action, ChainId, Hash, Height, JobId, LeaseId, LeaseOutcome, Receipt, SecretKey, Transaction};
+use deepmarket_types::{Action, ChainId, Checkpoint, Hash, Height, JobId, LeaseId, LeaseOutcome, Receipt, SecretKey, Transaction};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +39,9 @@ mod code {
 /// The work of a lease so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Rounds done.
+    /// The first round that this worker took part in.
+    pub from: u64,
+    /// Rounds of the job that are done.
     pub rounds: u64,
     /// Samples trained on.
     pub samples: u64,
@@ -61,8 +63,10 @@ pub(crate) struct Book {
     rank: u32,
     sequence: u32,
     tally: Option<Tally>,
-    /// The last model that was stored on the way.
-    checkpoint: Option<Hash>,
+    /// The last state that was stored on the way.
+    checkpoint: Option<Checkpoint>,
+    /// Another worker that can't be reached.
+    missing: Option<LeaseId>,
     last: Option<LeaseOutcome>,
 }
 
@@ -70,6 +74,7 @@ impl Book {
     /// A book that goes on after the receipts that the chain has, and after the last one that was ever signed.
     pub fn new(job: JobId, lease: LeaseId, rank: u32, accepted: u32, signed: Option<Receipt>) -> Book {
         let tally = signed.map(|r| Tally {
+            from: r.from,
             rounds: r.rounds,
             samples: r.samples,
             cpu_ms: r.cpu_ms,
@@ -79,7 +84,7 @@ impl Book {
         });
         let sequence = accepted.max(signed.map_or(0, |r| r.sequence));
         let checkpoint = signed.and_then(|r| r.checkpoint);
-        Book { job, lease, rank, sequence, tally, checkpoint, last: None }
+        Book { job, lease, rank, sequence, tally, checkpoint, missing: None, last: None }
     }
 
     /// Takes note of work done.
@@ -88,7 +93,7 @@ impl Book {
     }
 
     /// Takes note of a stored checkpoint: all receipts name it from now on.
-    pub fn keep(&mut self, checkpoint: Hash) {
+    pub fn keep(&mut self, checkpoint: Checkpoint) {
         self.checkpoint = Some(checkpoint);
     }
 
@@ -100,12 +105,13 @@ impl Book {
         }
         self.last = Some(outcome);
         self.sequence = self.sequence.checked_add(1)?;
-        let Tally { rounds, samples, cpu_ms, parameters, commitments, loss_micro } = self.tally.unwrap_or_default();
+        let Tally { from, rounds, samples, cpu_ms, parameters, commitments, loss_micro } = self.tally.unwrap_or_default();
         Some(Receipt {
             job: self.job,
             lease: self.lease,
             rank: self.rank,
             sequence: self.sequence,
+            from,
             rounds,
             samples,
             cpu_ms,
@@ -113,6 +119,7 @@ impl Book {
             commitments,
             loss_micro,
             checkpoint: self.checkpoint,
+            missing: self.missing.filter(|_| !is_final),
             outcome,
         })
     }
@@ -242,8 +249,22 @@ impl Receipts {
         self.shared.book().record(tally);
     }
 
+    /// Takes note of work done, and tells the chain at once: the first receipt says that the worker is ready.
+    pub fn tell(&self, tally: Tally) {
+        self.record(tally);
+        self.shared.issue(LeaseOutcome::Running);
+    }
+
+    /// Names another worker that can't be reached, or takes that back; tells the chain at once where it is news.
+    pub fn miss(&self, lease: Option<LeaseId>) {
+        let before = std::mem::replace(&mut self.shared.book().missing, lease);
+        if before != lease {
+            self.shared.issue(LeaseOutcome::Running);
+        }
+    }
+
     /// Where stored checkpoints are told: the next receipt will name the last one.
-    pub fn checkpoint_notes(&self) -> impl Fn(Hash) + Send + 'static {
+    pub fn checkpoint_notes(&self) -> impl Fn(Checkpoint) + Send + 'static {
         let shared = self.shared.clone();
         move |checkpoint| shared.book().keep(checkpoint)
     }
@@ -405,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_stored_checkpoint_is_named_by_all_receipts_from_then_on_also_after_a_restart() {
-        let [one, two] = [b"one", b"two"].map(|model| Hash::of(model));
+        let [one, two] = [(b"one", 1), (b"two", 2)].map(|(state, rounds)| Checkpoint { state: Hash::of(state), rounds });
         let mut before = book(0, None);
         before.record(tally(1));
         assert_eq!(before.write(LeaseOutcome::Running).unwrap().checkpoint, None);
@@ -418,6 +439,17 @@ mod tests {
         let signed = before.write(LeaseOutcome::Running).unwrap();
         let failed = LeaseOutcome::Failed(deepmarket_types::FailureReason::TrainerCrashed);
         assert_eq!(book(1, Some(signed)).write(failed).unwrap().checkpoint, Some(two));
+    }
+
+    #[test]
+    fn a_missing_worker_is_named_until_it_is_there_again_and_not_in_the_last_word() {
+        let mut book = book(0, None);
+        book.record(tally(1));
+        book.missing = Some(LeaseId(9));
+        assert_eq!(book.write(LeaseOutcome::Running).unwrap().missing, Some(LeaseId(9)));
+        assert_eq!(book.clone().write(LeaseOutcome::Finished(Hash::of(b"model"))).unwrap().missing, None);
+        book.missing = None;
+        assert_eq!(book.write(LeaseOutcome::Running).unwrap().missing, None);
     }
 
     #[test]

@@ -1,31 +1,53 @@
-//! The rounds of one lease: compute, average, apply, compare; evaluate at the end of each epoch, keep a model now and then.
+//! The rounds of one worker: compute, average, apply, compare; evaluate at the end of each epoch, keep a state now and then.
 //!
 //! ```text
+//! team comes together   where does each stand? ─▶ who is behind gets the state ─▶ shards are shared out ─▶ rounds
+//!
 //! trainer   Round r ──▶ Apply ─▶ Round r+1 ──▶ Apply ─▶ …
-//! ranks          average ▲  └ hashes of r ┘ average ▲      compared while the next round is computed
+//! members        average ▲  └ notes of r ┘ average ▲      compared while the next round is computed
 //! ```
+//!
+//! A round counts once all members hold its average; one in which a member is lost is computed again by the next team. In `async`
+//! rounds are computed ahead of the averages, and compared every [`NOTE_EVERY_ASYNC`] rounds only.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_api::ProgressKind;
-use deepmarket_job::Schedule;
-use deepmarket_net::{Group, NetError};
-use deepmarket_types::{FailureReason, Hash, decode, encode};
+use deepmarket_job::{JobSpec, Mode, Schedule, Updates};
+use deepmarket_net::Encoding;
+use deepmarket_types::{Checkpoint, FailureReason, Hash};
 
 use crate::{
+    TrainerError,
     checkpoints::{self, Checkpoints},
     commitments::{Committer, MountainRange},
     error::LeaseFailure,
+    holdings::{Holdings, Plan, Share, Speeds},
+    lease::Context,
+    members::{Membership, Team, Trouble, hand_over, peers_of, watched},
     progress::Reporter,
     receipts::{Receipts, Tally},
-    trainer::{EvaluationSums, TrainerProcess, Update},
+    standing::{EvaluationNote, Note as _, RoundNote, Standing, add_up, majority},
+    trainer::{EvaluationSums, ROUND_WITHIN, TrainerProcess, Update},
 };
 
 /// The shortest time between two reports of rounds.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// The tag under which ranks compare their initial parameters; hashes of round r go under 2r, evaluations under 2r + 1.
-const BEFORE_THE_FIRST: u64 = u64::MAX;
+/// How much longer than the others' median of computing times a member may keep silent, and how often that median.
+const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE_MEDIANS: u32 = 4;
+/// How long members may take before rounds begin: they fetch states and shards.
+const PREPARING_WITHIN: Duration = ROUND_WITHIN;
+/// Rounds between two notes in `async`.
+const NOTE_EVERY_ASYNC: u64 = 16;
+/// Tags of what is told before the first round; notes of round r go under 2r, evaluations under 2r + 1.
+const STANDINGS: u64 = u64::MAX;
+const AGREED: u64 = u64::MAX - 2;
+const READY: u64 = u64::MAX - 3;
+const LATE_EVALUATION: u64 = u64::MAX - 4;
 
 /// What a lease did and what it took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,99 +62,396 @@ pub(crate) struct Totals {
     pub fetched_bytes: u64,
 }
 
-/// Everything that the rounds need.
-pub(crate) struct Rounds<'a> {
-    pub trainer: &'a mut TrainerProcess,
-    pub group: &'a mut Group,
+/// One worker's part of a training job, through all the teams that it belongs to.
+pub(crate) struct Training<'a> {
+    pub context: &'a Context,
+    pub spec: &'a JobSpec,
+    pub trainer: TrainerProcess,
     pub schedule: Schedule,
-    pub epochs: u64,
-    /// Has this rank got validation shards?
-    pub evaluates: bool,
+    /// Samples of the training split.
+    pub train_samples: u64,
+    pub holdings: Holdings,
     pub reporter: &'a Reporter,
     pub receipts: &'a Receipts,
-    /// Where models are stored on the way, and after how many rounds each; 0 for never.
-    pub checkpoints: (&'a Checkpoints, u32),
+    pub checkpoints: &'a Checkpoints,
     pub committer: Committer,
+    pub commitments: MountainRange,
+    pub totals: Totals,
+    /// Where the model stands.
+    pub at: Place,
+    /// Samples in a thousand seconds; 0: not known.
+    pub speed: u64,
+    /// Did this worker take part in a round?
+    pub took_part: bool,
+    pub batches: Option<Batches>,
+    pub meter: Meter,
 }
 
-impl Rounds<'_> {
-    /// Runs all rounds. `parameters` is the hash of the initial ones.
-    pub async fn run(mut self, parameters: Hash, mut totals: Totals) -> Result<Totals, LeaseFailure> {
-        compare(self.group, BEFORE_THE_FIRST, parameters).await?;
-        let mut commitments = MountainRange::default();
-        let mut meter = Meter::new(self.schedule);
-        let mut next = None;
-        for round in 0..self.schedule.rounds {
-            let Update { mut values, samples, loss_sum, cpu_ms, commitment, peak_ram_mib } = match next.take() {
-                Some(update) => update,
-                None => timed(&mut totals.compute, self.trainer.round(round)).await?,
-            };
-            if !loss_sum.is_finite() {
-                return Err(LeaseFailure::new(FailureReason::Diverged, format!("the loss of round {round} is not finite")));
+/// Where a model stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    /// Rounds applied.
+    pub round: u64,
+    /// Hash of the parameters.
+    pub parameters: Hash,
+    /// Samples of the running epoch that all members trained on; of the last one until the next begins.
+    pub trained: u64,
+    /// Epochs whose evaluation was told.
+    pub evaluated: u64,
+}
+
+/// Rounds that one team trained, and that were not told yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Batches {
+    generation: u32,
+    ranks: Vec<u32>,
+    from: u64,
+    to: u64,
+    samples: u64,
+}
+
+/// What a team agreed on before its rounds.
+struct Agreement {
+    plan: Plan,
+    /// A better plan, for which members fetch data.
+    next: Option<Plan>,
+}
+
+impl Training<'_> {
+    /// Trains in a team until all rounds are done and all members agree on the parameters.
+    pub async fn run(&mut self, team: &mut Team, membership: &mut Membership) -> Result<(), Trouble> {
+        team.group.set_patience(PREPARING_WITHIN);
+        let agreement = self.come_together(team, membership).await?;
+        self.rounds(team, membership, agreement).await
+    }
+
+    /// All members get to the same place, and share out the data.
+    async fn come_together(&mut self, team: &mut Team, membership: &mut Membership) -> Result<Agreement, Trouble> {
+        self.holdings.source.peers = peers_of(&team.members)?;
+        let mut own = Standing::new(self.at.round, self.at.parameters, &self.holdings.own);
+        (own.trained, own.evaluated, own.speed) = (self.at.trained, self.at.evaluated, self.speed);
+        own.checkpoint = membership.now().checkpoint;
+        let note = own.encoded();
+        let notes = watched(membership, team, async |group| group.gather(STANDINGS, &note).await).await?;
+        let standings = Standing::all(&notes).map_err(|e| team.trouble(e))?;
+        self.catch_up(team, membership, &standings).await?;
+        self.tell_batches(team);
+        if team.position == 0 {
+            let ranks: Vec<String> = team.ranks().iter().map(u32::to_string).collect();
+            let (workers, round) = (team.world(), self.at.round);
+            self.reporter.log(format!("{workers} worker(s) train from round {round} on: {}", ranks.join(", ")));
+        }
+
+        let held: Vec<Share> = standings.iter().map(Standing::share).collect();
+        let speeds: Vec<u64> = standings.iter().map(|standing| standing.speed).collect();
+        let is_complete = self.holdings.sizes.complete(&held);
+        let plan = if is_complete { held } else { self.holdings.sizes.plan(&speeds, &held) };
+        self.holdings.take(&mut self.trainer, &plan[team.position], self.reporter).await?;
+        self.totals.fetched_bytes = self.holdings.fetched_bytes;
+        watched(membership, team, async |group| group.gather(READY, &[]).await).await?;
+        let better = self.holdings.sizes.plan(&speeds, &plan);
+        let next = (is_complete && better != plan).then_some(better);
+        if let Some(next) = &next {
+            self.holdings.fetch_ahead(&next[team.position]);
+        }
+        let told = standings.iter().map(|standing| standing.evaluated).max().unwrap_or(0);
+        self.at.evaluated = told;
+        if self.at.round > 0 && self.schedule.epoch_ended_by(self.at.round - 1).is_some_and(|epoch| told <= epoch) {
+            // The last team was cut off between an epoch's last round and its evaluation.
+            let sums = self.evaluate().await?;
+            self.finish_epoch(team, membership, LATE_EVALUATION, self.at.round - 1, sums).await?;
+        }
+        Ok(Agreement { plan, next })
+    }
+
+    /// Members that are behind get the state of the one that is furthest; all take the last stored one where that is further.
+    async fn catch_up(&mut self, team: &mut Team, membership: &mut Membership, standings: &[Standing]) -> Result<(), Trouble> {
+        let furthest = standings.iter().map(|standing| standing.version).max().unwrap_or(0);
+        // What the first member knows decides: others may have heard later news.
+        let stored = standings[0].checkpoint.filter(|checkpoint| checkpoint.rounds > furthest);
+        if let Some(Checkpoint { state, rounds }) = stored {
+            let bytes = self.holdings.source.fetch_state(&state).await?;
+            self.restore(bytes).await?;
+            self.reporter.log(format!("goes on from the state that was stored after {rounds} rounds"));
+        } else if standings.iter().any(|standing| standing.version < furthest) {
+            let giver = standings.iter().position(|standing| standing.version == furthest).unwrap_or(0);
+            let state = if team.position == giver { Some(self.trainer.save(self.at.trained).await?) } else { None };
+            let is_behind = self.at.round < furthest;
+            if let Some(state) = hand_over(self.context, team, membership, giver, is_behind, state).await? {
+                self.restore(state).await?;
+                self.reporter.log(format!("takes over the state of worker {} at round {furthest}", team.members[giver].rank));
             }
-            let exchange = self.group.average(round, &mut values, samples).await?;
+        }
+        let digest = self.at.parameters.0;
+        let hashes = watched(membership, team, async |group| group.gather(AGREED, &digest).await).await?;
+        let hashes = hashes.iter().map(|hash| Hash(hash.as_slice().try_into().unwrap_or_default()));
+        self.compare(hashes.collect(), "before its first round")
+    }
+
+    async fn restore(&mut self, state: Vec<u8>) -> Result<(), LeaseFailure> {
+        let (parameters, round, trained) = self.trainer.restore(state).await?;
+        self.at = Place { round, parameters, trained, evaluated: self.at.evaluated };
+        self.batches = None;
+        Ok(())
+    }
+
+    async fn evaluate(&mut self) -> Result<EvaluationSums, TrainerError> {
+        match self.holdings.own.validate.is_empty() {
+            true => Ok(EvaluationSums::default()),
+            false => self.trainer.evaluate().await,
+        }
+    }
+
+    async fn rounds(&mut self, team: &mut Team, membership: &mut Membership, agreement: Agreement) -> Result<(), Trouble> {
+        let Agreement { mut plan, next: mut next_plan } = agreement;
+        let ahead = match self.spec.training.mode {
+            Mode::Async { staleness } => u64::from(staleness),
+            Mode::Sync | Mode::Local { .. } => 0,
+        };
+        let encoding = match self.spec.training.updates {
+            Updates::F32 => Encoding::F32,
+            Updates::Bf16 => Encoding::Bf16,
+            Updates::Int8 => Encoding::Int8,
+        };
+        let rounds = self.schedule.rounds;
+        let (mut computed, mut next_update) = (self.at.round, None);
+        let mut waiting: VecDeque<Update> = VecDeque::new();
+        let mut speeds = Speeds::new(team.world());
+        let (mut since_note, mut samples_since_note) = (Duration::ZERO, 0);
+        while self.at.round < rounds {
+            let round = self.at.round;
+            while computed <= round + ahead && computed < rounds {
+                let mut update = match next_update.take() {
+                    Some(update) => update,
+                    None => timed(&mut since_note, self.trainer.round(computed)).await?,
+                };
+                if !update.loss_sum.is_finite() {
+                    let what = format!("the loss of round {computed} is not finite");
+                    return Err(LeaseFailure::new(FailureReason::Diverged, what).into());
+                }
+                samples_since_note += update.samples;
+                if ahead > 0 {
+                    let values = std::mem::take(&mut update.values);
+                    let started = team.group.start(computed, values, update.samples, encoding);
+                    started.map_err(|e| team.trouble(e))?;
+                }
+                waiting.push_back(update);
+                computed += 1;
+            }
+            let Some(mut update) = waiting.pop_front() else {
+                return Err(LeaseFailure::new(FailureReason::TrainerCrashed, "no round is computed").into());
+            };
+            let (values, exchange) = if ahead > 0 {
+                watched(membership, team, async |group| group.finish(round).await).await?
+            } else {
+                let mut values = std::mem::take(&mut update.values);
+                let exchange = watched(membership, team, async |group| {
+                    group.average(round, &mut values, update.samples, encoding).await
+                })
+                .await?;
+                (values, exchange)
+            };
+            let totals = &mut self.totals;
             totals.wait += exchange.waited;
             totals.exchange += exchange.exchanged;
             totals.sent_bytes += exchange.sent;
             totals.received_bytes += exchange.received;
-            let parameters = timed(&mut totals.compute, self.trainer.apply(&values)).await?;
-
-            commitments.push(self.committer.commit(round, &commitment));
-            totals.peak_ram_mib = peak_ram_mib;
-            let tally = &mut totals.tally;
-            tally.rounds = round + 1;
-            tally.samples += samples;
-            tally.cpu_ms += cpu_ms;
-            tally.parameters = parameters;
-            tally.commitments = commitments.root();
-            if samples > 0 {
-                tally.loss_micro = micro(loss_sum / samples as f64);
-            }
-            self.receipts.record(*tally);
-            meter.add(loss_sum, samples);
+            let mut applying = Duration::ZERO;
+            let parameters = timed(&mut applying, self.trainer.apply(&values)).await?;
+            since_note += applying;
+            self.count(team, parameters, exchange.weights.iter().sum(), &update);
 
             let ended_epoch = self.schedule.epoch_ended_by(round);
-            let evaluates = ended_epoch.is_some() && self.evaluates;
-            let last = round + 1 == self.schedule.rounds;
-            let (checkpoints, every_rounds) = self.checkpoints;
-            let keeps = checkpoints::is_due(every_rounds, round + 1, self.schedule.rounds);
-            let (trainer, mut computing) = (&mut *self.trainer, Duration::ZERO);
-            let go_on = timed(&mut computing, async {
-                let sums = if evaluates { trainer.evaluate().await? } else { EvaluationSums::default() };
+            let is_last = self.at.round == rounds;
+            let notes_now = ahead == 0 || ended_epoch.is_some() || is_last || self.at.round.is_multiple_of(NOTE_EVERY_ASYNC);
+            let keeps = team.position == 0
+                && checkpoints::is_due(self.spec.recovery.checkpoint_rounds, self.at.round, rounds);
+            if !notes_now {
+                self.totals.compute += std::mem::take(&mut applying);
                 if keeps {
-                    checkpoints.offer(trainer.export().await?);
+                    self.keep().await?;
                 }
-                let update = if last { None } else { Some(trainer.round(round + 1).await?) };
-                Ok::<_, LeaseFailure>((sums, update))
-            });
-            let began = Instant::now();
-            let ((), (sums, update)) = futures::try_join!(compare(self.group, 2 * round, parameters), go_on)?;
-            totals.compute += computing;
-            totals.wait += began.elapsed().saturating_sub(computing);
-            next = update;
-            if let Some(epoch) = ended_epoch {
-                self.report_epoch(round, epoch, sums).await?;
+                self.report(round, false);
+                continue;
             }
-            meter.report(self.reporter, round, &totals, ended_epoch.is_some());
+            self.totals.compute += since_note;
+            let note = RoundNote {
+                parameters,
+                computed_us: since_note.as_micros() as u64,
+                samples: std::mem::take(&mut samples_since_note),
+                sees: membership.now().generation,
+                is_ready: next_plan.is_some() && self.holdings.is_fetched(),
+            };
+            since_note = Duration::ZERO;
+            let (note, mut computing, began) = (note.encoded(), Duration::ZERO, Instant::now());
+            // Both run to their ends: a trainer that is dropped while it answers is of no use any more.
+            let go_on = timed(&mut computing, async {
+                let sums = if ended_epoch.is_some() { self.evaluate().await? } else { EvaluationSums::default() };
+                if keeps {
+                    self.keep().await?;
+                }
+                let asked = Instant::now();
+                let update = if computed < rounds { Some(self.trainer.round(computed).await?) } else { None };
+                Ok::<_, LeaseFailure>((sums, update, asked.elapsed()))
+            });
+            let gather = watched(membership, team, async |group| group.gather(2 * round, &note).await);
+            let (notes, went_on) = futures::join!(gather, go_on);
+            let (sums, update, took) = went_on?;
+            self.totals.compute += computing;
+            self.totals.wait += began.elapsed().saturating_sub(computing);
+            let notes = RoundNote::all(&notes?).map_err(|e| team.trouble(e))?;
+            self.compare(notes.iter().map(|note| note.parameters).collect(), &format!("after round {round}"))?;
+            next_update = update;
+            since_note += took;
+            if ended_epoch.is_some() {
+                self.finish_epoch(team, membership, 2 * round + 1, round, sums).await?;
+            }
+            self.report(round, ended_epoch.is_some());
+            for (position, note) in notes.iter().enumerate() {
+                speeds.add(position, Duration::from_micros(note.computed_us), note.samples);
+            }
+            self.speed = speeds.known()[team.position];
+            team.group.set_patience(patience(notes.iter().map(|note| Duration::from_micros(note.computed_us)).collect()));
+            if notes.iter().all(|note| note.sees > team.generation) && !is_last {
+                return Err(Trouble::Changed);
+            }
+            if next_plan.is_some() && notes.iter().all(|note| note.is_ready) {
+                plan = next_plan.take().unwrap_or(plan);
+                self.holdings.take(&mut self.trainer, &plan[team.position], self.reporter).await?;
+                self.totals.fetched_bytes = self.holdings.fetched_bytes;
+                // What was computed ahead was computed on other shards.
+                (next_update, since_note, speeds) = (None, Duration::ZERO, Speeds::new(team.world()));
+                team.group.set_patience(PREPARING_WITHIN);
+            } else if next_plan.is_none()
+                && let Some(known) = speeds.believed()
+            {
+                next_plan = self.holdings.sizes.better_plan(&plan, &known);
+                speeds.fade();
+                if let Some(next) = &next_plan {
+                    self.holdings.fetch_ahead(&next[team.position]);
+                    self.report_plan(team, next, &known);
+                }
+            }
         }
-        Ok(totals)
+        self.tell_batches(team);
+        Ok(())
     }
 
-    /// Adds up all ranks' evaluations; rank 0 tells.
-    async fn report_epoch(&mut self, round: u64, epoch: u64, own: EvaluationSums) -> Result<(), LeaseFailure> {
-        let notes = self.group.gather(2 * round + 1, &EvaluationNote::from(own).encoded()).await?;
-        let parts: Vec<EvaluationSums> = notes
-            .iter()
-            .zip(0..)
-            .map(|(note, rank)| EvaluationNote::decoded(note, rank).map(EvaluationSums::from))
-            .collect::<Result<_, _>>()?;
-        let EvaluationSums { samples, correct, loss_sum } = add_up(&parts);
-        if self.group.rank() == 0 && samples > 0 {
-            let loss = loss_sum / samples as f64;
-            self.reporter.report(ProgressKind::Epoch { epoch, epochs: self.epochs, correct, samples, loss });
+    /// Takes note of an applied round: for the receipts, and for the job's ledger of batches.
+    fn count(&mut self, team: &Team, parameters: Hash, samples: u64, own: &Update) {
+        let round = self.at.round;
+        let begins_epoch = round == self.schedule.first_round_of(self.schedule.epoch_of_round(round));
+        self.at.trained = if begins_epoch { samples } else { self.at.trained + samples };
+        (self.at.round, self.at.parameters) = (round + 1, parameters);
+        let batches = self.batches.get_or_insert_with(|| Batches {
+            generation: team.generation,
+            ranks: team.ranks(),
+            from: round,
+            to: round,
+            samples: 0,
+        });
+        (batches.to, batches.samples) = (round + 1, batches.samples + samples);
+
+        self.commitments.push(self.committer.commit(round, &own.commitment));
+        self.totals.peak_ram_mib = own.peak_ram_mib;
+        let tally = &mut self.totals.tally;
+        if !std::mem::replace(&mut self.took_part, true) {
+            tally.from = round;
+        }
+        tally.rounds = round + 1;
+        tally.samples += own.samples;
+        tally.cpu_ms += own.cpu_ms;
+        tally.parameters = parameters;
+        tally.commitments = self.commitments.root();
+        if own.samples > 0 {
+            tally.loss_micro = micro(own.loss_sum / own.samples as f64);
+        }
+        self.receipts.record(*tally);
+        self.meter.add(own.loss_sum, own.samples);
+    }
+
+    /// Tells which rounds were trained on how many samples, since that was last told. The first member does.
+    fn tell_batches(&mut self, team: &Team) {
+        let Some(Batches { generation, ranks, from, to, samples }) = self.batches.take() else { return };
+        if team.position == 0 {
+            let epoch = self.schedule.epoch_of_round(from);
+            self.reporter.report(ProgressKind::Trained { generation, from, to, epoch, samples, ranks });
+        }
+    }
+
+    fn report_plan(&self, team: &Team, plan: &Plan, speeds: &[u64]) {
+        if team.position == 0 {
+            let parts = team.members.iter().zip(plan).zip(speeds);
+            let parts = parts.map(|((member, share), speed)| {
+                format!("worker {} ({} samples/s) {} shards", member.rank, speed / 1000, share.train.len())
+            });
+            self.reporter.log(format!("shares follow the measured speeds: {}", parts.collect::<Vec<_>>().join(", ")));
+        }
+    }
+
+    /// Stores the state. A model too large for that goes on without.
+    async fn keep(&mut self) -> Result<(), LeaseFailure> {
+        match self.trainer.save(self.at.trained).await {
+            Ok(state) => self.checkpoints.offer(state, self.at.round),
+            Err(TrainerError::Failed { message, .. }) => self.reporter.log(format!("no checkpoint: {message}")),
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }
+
+    /// Adds up all members' evaluations, and checks that each sample was trained on once; the first member tells.
+    async fn finish_epoch(
+        &mut self,
+        team: &mut Team,
+        membership: &mut Membership,
+        tag: u64,
+        round: u64,
+        own: EvaluationSums,
+    ) -> Result<(), Trouble> {
+        let note = EvaluationNote::from(own).encoded();
+        let notes = watched(membership, team, async |group| group.gather(tag, &note).await).await?;
+        let parts = EvaluationNote::all(&notes).map_err(|e| team.trouble(e))?;
+        let EvaluationSums { samples, correct, loss_sum } = add_up(parts.into_iter().map(EvaluationSums::from));
+        let (epoch, trained) = (self.schedule.epoch_of_round(round), self.at.trained);
+        if trained != self.train_samples {
+            let all = self.train_samples;
+            let what = format!("epoch {epoch} used {trained} samples, and the training split has {all}: each must be used once");
+            return Err(LeaseFailure::new(FailureReason::Disagreement, what).into());
+        }
+        self.tell_batches(team);
+        self.at.evaluated = epoch + 1;
+        if team.position == 0 {
+            let (epochs, loss) = (self.spec.training.epochs.into(), loss_sum / samples.max(1) as f64);
+            self.reporter.report(ProgressKind::Epoch { epoch, epochs, trained, correct, samples, loss });
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, round: u64, at_once: bool) {
+        self.meter.report(self.reporter, round, &self.schedule, &self.totals, at_once);
+    }
+
+    /// All members hold the same parameters. One that holds others than most of them can't go on.
+    fn compare(&self, hashes: Vec<Hash>, when: &str) -> Result<(), Trouble> {
+        let own = self.at.parameters;
+        let differing: Vec<usize> = hashes.iter().enumerate().filter(|(_, hash)| **hash != own).map(|(p, _)| p).collect();
+        if differing.is_empty() {
+            return Ok(());
+        }
+        if majority(hashes) == Some(own) {
+            let why = format!("members {differing:?} hold other parameters {when}");
+            return Err(Trouble::Peer { lease: None, why, is_late: false });
+        }
+        let what = format!("most others hold other parameters {when}");
+        Err(LeaseFailure::new(FailureReason::Disagreement, what).into())
+    }
+}
+
+/// How long a member may keep silent, by the others' times of computing.
+fn patience(mut computed: Vec<Duration>) -> Duration {
+    computed.sort_unstable();
+    let median = computed.get(computed.len() / 2).copied().unwrap_or_default();
+    (PATIENCE + PATIENCE_MEDIANS * median).min(PREPARING_WITHIN)
 }
 
 async fn timed<T>(sum: &mut Duration, work: impl Future<Output = T>) -> T {
@@ -142,69 +461,14 @@ async fn timed<T>(sum: &mut Duration, work: impl Future<Output = T>) -> T {
     result
 }
 
-/// All ranks hold the same parameters, or nobody goes on.
-async fn compare(group: &mut Group, tag: u64, parameters: Hash) -> Result<(), LeaseFailure> {
-    let hashes = group.gather(tag, &parameters.0).await?;
-    let differing: Vec<String> =
-        hashes.iter().enumerate().filter(|(_, hash)| **hash != parameters.0).map(|(rank, _)| rank.to_string()).collect();
-    if differing.is_empty() {
-        return Ok(());
-    }
-    let after = if tag == BEFORE_THE_FIRST { "before the first round".into() } else { format!("after round {}", tag / 2) };
-    let what = format!("ranks {} hold other parameters than rank {} {after}", differing.join(", "), group.rank());
-    Err(LeaseFailure::new(FailureReason::Disagreement, what))
-}
-
 /// A mean loss in millionths, saturating.
-fn micro(loss: f64) -> u64 {
+pub(crate) fn micro(loss: f64) -> u64 {
     (loss * 1e6).clamp(0.0, u64::MAX as f64) as u64
 }
 
-/// What ranks tell each other after an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, BorshSerialize, BorshDeserialize)]
-struct EvaluationNote {
-    samples: u64,
-    correct: Option<u64>,
-    /// Bits of an `f64`.
-    loss_sum: u64,
-}
-
-impl EvaluationNote {
-    fn encoded(&self) -> Vec<u8> {
-        encode(self)
-    }
-
-    fn decoded(bytes: &[u8], rank: u32) -> Result<EvaluationNote, NetError> {
-        decode(bytes).map_err(|e| NetError::OutOfStep { rank, what: format!("its evaluation can't be read: {e}") })
-    }
-}
-
-impl From<EvaluationSums> for EvaluationNote {
-    fn from(sums: EvaluationSums) -> Self {
-        EvaluationNote { samples: sums.samples, correct: sums.correct, loss_sum: sums.loss_sum.to_bits() }
-    }
-}
-
-impl From<EvaluationNote> for EvaluationSums {
-    fn from(note: EvaluationNote) -> Self {
-        EvaluationSums { samples: note.samples, correct: note.correct, loss_sum: f64::from_bits(note.loss_sum) }
-    }
-}
-
-/// Sums in rank order. Right answers are known where all ranks that have samples know theirs.
-fn add_up(parts: &[EvaluationSums]) -> EvaluationSums {
-    let mut sum = EvaluationSums { correct: Some(0), ..EvaluationSums::default() };
-    for part in parts.iter().filter(|part| part.samples > 0) {
-        sum.samples = sum.samples.saturating_add(part.samples);
-        sum.loss_sum += part.loss_sum;
-        sum.correct = sum.correct.zip(part.correct).map(|(a, b)| a.saturating_add(b));
-    }
-    sum
-}
-
 /// Reports rounds about once a second.
-struct Meter {
-    schedule: Schedule,
+#[derive(Default)]
+pub(crate) struct Meter {
     reported: Option<Instant>,
     loss_sum: f64,
     samples: u64,
@@ -212,16 +476,12 @@ struct Meter {
 }
 
 impl Meter {
-    fn new(schedule: Schedule) -> Meter {
-        Meter { schedule, reported: None, loss_sum: 0.0, samples: 0, last_loss: 0.0 }
-    }
-
     fn add(&mut self, loss_sum: f64, samples: u64) {
         self.loss_sum += loss_sum;
         self.samples += samples;
     }
 
-    fn report(&mut self, reporter: &Reporter, round: u64, totals: &Totals, at_once: bool) {
+    fn report(&mut self, reporter: &Reporter, round: u64, schedule: &Schedule, totals: &Totals, at_once: bool) {
         if !at_once && self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
             return;
         }
@@ -232,8 +492,8 @@ impl Meter {
         (self.loss_sum, self.samples) = (0.0, 0);
         reporter.report(ProgressKind::Round {
             round: round + 1,
-            rounds: self.schedule.rounds,
-            epoch: self.schedule.epoch_of_round(round),
+            rounds: schedule.rounds,
+            epoch: schedule.epoch_of_round(round),
             loss: self.last_loss,
             compute_ms: totals.compute.as_millis() as u64,
             exchange_ms: totals.exchange.as_millis() as u64,
@@ -248,21 +508,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn evaluations_add_up_over_ranks_and_survive_the_way() {
-        let part = |samples, correct, loss_sum| EvaluationSums { samples, correct, loss_sum };
-        let sum = add_up(&[part(10, Some(9), 1.5), part(0, None, 0.0), part(5, Some(1), 0.25)]);
-        assert_eq!(sum, part(15, Some(10), 1.75));
-        assert_eq!(add_up(&[part(10, Some(9), 1.0), part(5, None, 1.0)]).correct, None);
-        assert_eq!(add_up(&[]).samples, 0);
-        let note = EvaluationNote::from(sum);
-        assert_eq!(EvaluationSums::from(EvaluationNote::decoded(&note.encoded(), 0).unwrap()), sum);
-        assert!(matches!(EvaluationNote::decoded(b"?", 3), Err(NetError::OutOfStep { rank: 3, .. })));
-    }
-
-    #[test]
     fn a_loss_in_millionths_saturates() {
         assert_eq!(micro(0.25), 250_000);
         assert_eq!(micro(-1.0), 0);
         assert_eq!(micro(f64::INFINITY), u64::MAX);
+    }
+
+    #[test]
+    fn patience_follows_the_others_median() {
+        let seconds = |s: &[u64]| s.iter().map(|s| Duration::from_secs(*s)).collect::<Vec<_>>();
+        assert_eq!(patience(seconds(&[0, 0, 100])), PATIENCE);
+        assert_eq!(patience(seconds(&[2, 3, 100])), PATIENCE + Duration::from_secs(12));
+        assert_eq!(patience(seconds(&[10_000, 10_000])), PREPARING_WITHIN);
     }
 }

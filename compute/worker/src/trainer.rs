@@ -135,6 +135,16 @@ pub(crate) struct EvaluationSums {
     pub loss_sum: f64,
 }
 
+/// A model's outputs for one shard.
+pub(crate) struct Prediction {
+    /// Little-endian floats, sample by sample.
+    pub outputs: Vec<u8>,
+    /// The shape of one sample's outputs.
+    pub shape: Vec<u32>,
+    /// What the shard's targets say of them.
+    pub sums: EvaluationSums,
+}
+
 impl TrainerProcess {
     /// Starts a trainer in a process group of its own (a Ctrl-C in the terminal is the agent's to handle) and with an empty
     /// environment.
@@ -241,11 +251,47 @@ impl TrainerProcess {
         }
     }
 
-    /// Gives a shard; returns the samples of its part so far.
-    pub(crate) async fn shard(&mut self, part: Part, bytes: Vec<u8>) -> Result<u64, TrainerError> {
-        match self.ask(&Request::Shard { part, bytes }, SETUP_WITHIN).await? {
+    /// Gives a shard; returns its samples.
+    pub(crate) async fn shard(&mut self, part: Part, index: u32, bytes: Vec<u8>) -> Result<u64, TrainerError> {
+        match self.ask(&Request::Shard { part, index, bytes }, SETUP_WITHIN).await? {
             Reply::Loaded { samples } => Ok(samples),
             other => Err(confused("Shard", &other)),
+        }
+    }
+
+    /// Says which shards to work on.
+    pub(crate) async fn assign(&mut self, train: Vec<u32>, validate: Vec<u32>) -> Result<(), TrainerError> {
+        match self.ask(&Request::Assign { train, validate }, SETUP_WITHIN).await? {
+            Reply::Assigned { .. } => Ok(()),
+            other => Err(confused("Assign", &other)),
+        }
+    }
+
+    /// The model's outputs for a validation shard.
+    pub(crate) async fn predict(&mut self, index: u32) -> Result<Prediction, TrainerError> {
+        match self.ask(&Request::Predict { index }, ROUND_WITHIN).await? {
+            Reply::Predicted { outputs, shape, samples, correct, loss_sum } => {
+                let sums = EvaluationSums { samples, correct, loss_sum: f64::from_bits(loss_sum) };
+                Ok(Prediction { outputs, shape, sums })
+            }
+            other => Err(confused("Predict", &other)),
+        }
+    }
+
+    /// The whole state.
+    pub(crate) async fn save(&mut self, trained: u64) -> Result<Vec<u8>, TrainerError> {
+        match self.ask(&Request::Save { trained }, ROUND_WITHIN).await? {
+            Reply::Saved { state, .. } => Ok(state),
+            other => Err(confused("Save", &other)),
+        }
+    }
+
+    /// Goes back to a saved state; returns the hash of its parameters, the next round, and the samples of the running epoch that
+    /// were trained on.
+    pub(crate) async fn restore(&mut self, state: Vec<u8>) -> Result<(Hash, u64, u64), TrainerError> {
+        match self.ask(&Request::Restore { state }, SETUP_WITHIN).await? {
+            Reply::Restored { parameters, round, trained } => Ok((parameters, round, trained)),
+            other => Err(confused("Restore", &other)),
         }
     }
 
@@ -279,10 +325,10 @@ impl TrainerProcess {
         }
     }
 
-    /// Loads a model that an export wrote.
-    pub(crate) async fn load_model(&mut self, safetensors: Vec<u8>) -> Result<(), TrainerError> {
+    /// Loads a model that an export wrote; returns the hash of its parameters.
+    pub(crate) async fn load_model(&mut self, safetensors: Vec<u8>) -> Result<Hash, TrainerError> {
         match self.ask(&Request::LoadModel { safetensors }, SETUP_WITHIN).await? {
-            Reply::Restored { .. } => Ok(()),
+            Reply::Restored { parameters, .. } => Ok(parameters),
             other => Err(confused("LoadModel", &other)),
         }
     }
@@ -325,7 +371,9 @@ fn name_of_request(request: &Request) -> &'static str {
         Request::Round { .. } => "Round",
         Request::Apply { .. } => "Apply",
         Request::Evaluate => "Evaluate",
-        Request::Save => "Save",
+        Request::Save { .. } => "Save",
+        Request::Assign { .. } => "Assign",
+        Request::Predict { .. } => "Predict",
         Request::Restore { .. } => "Restore",
         Request::Export => "Export",
         Request::LoadModel { .. } => "LoadModel",
@@ -342,6 +390,8 @@ fn name_of_reply(reply: &Reply) -> &'static str {
         Reply::Applied { .. } => "Applied",
         Reply::Evaluated { .. } => "Evaluated",
         Reply::Saved { .. } => "Saved",
+        Reply::Assigned { .. } => "Assigned",
+        Reply::Predicted { .. } => "Predicted",
         Reply::Restored { .. } => "Restored",
         Reply::Model { .. } => "Model",
         Reply::Measured { .. } => "Measured",

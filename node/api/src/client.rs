@@ -12,7 +12,7 @@ mod events;
 mod submit;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use deepmarket_types::{AccountId, ChainId, Domain, Hash, Height, JobId, MachineId, PublicKey, SecretKey, Voucher};
@@ -170,6 +170,32 @@ impl Client {
     /// entries each in their own order; [`Client::progress_stream`] hides that.
     pub async fn progress(&self, job: JobId, after: usize) -> Result<Vec<Progress>, ApiError> {
         self.transport.json(&Ask::get(format!("/v1/jobs/{job}/progress")).query("after", after)).await
+    }
+
+    /// What a job's workers reported to any of the gateways that answer, each report once, by the workers' clocks: one that was
+    /// away for a while has not got all of them. Fails only where none answers.
+    pub async fn all_progress(&self, job: JobId) -> Result<Vec<Progress>, ApiError> {
+        let ask = &Ask::get(format!("/v1/jobs/{job}/progress"));
+        let each = self.transport.order().map(|gateway| async move {
+            let response = self.transport.once(gateway, ask).await?;
+            self.transport.parse::<Vec<Progress>>(gateway, response).await
+        });
+        let (mut entries, mut answered, mut failures) = (BTreeMap::new(), false, Failures::default());
+        for outcome in future::join_all(each).await {
+            match outcome {
+                Ok(list) => {
+                    answered = true;
+                    entries.extend(list.into_iter().map(|entry| ((entry.rank, entry.sequence), entry)));
+                }
+                Err(error) => failures.push(error),
+            }
+        }
+        if !answered {
+            return Err(failures.into_error());
+        }
+        let mut entries: Vec<Progress> = entries.into_values().collect();
+        entries.sort_by_key(|entry| (entry.time, entry.rank, entry.sequence));
+        Ok(entries)
     }
 
     /// Reports progress to every gateway. Fails only where none took it.

@@ -158,7 +158,7 @@ pub struct AccountView {
 }
 
 /// One event with its place in the chain: `GET /v1/accounts/{id}/history`, `GET /v1/jobs/{id}/history`.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryEntry {
     /// The block.
     #[schema(value_type = u64)]
@@ -781,6 +781,11 @@ pub enum JobEvent {
         state: JobState,
         /// The state, and why, in words.
         status: String,
+    },
+    /// The chain tells of the job's workers: which began, ended, joined those that train, or left them. Receipts aren't told.
+    Chain {
+        /// The event, with its place in the chain.
+        entry: HistoryEntry,
     },
     /// The job is closed and all that its workers reported was sent.
     End,

@@ -22,9 +22,12 @@ use axum::{
     routing::{get, post, put},
 };
 use deepmarket_api::{
-    AccountView, ApiError, BlockEvent, Client, ErrorBody, JobEvent, Progress, ProgressKind, Status, TransactionStatus,
+    AccountView, ApiError, BlockEvent, Client, ErrorBody, HistoryEntry, JobEvent, Progress, ProgressKind, Status,
+    TransactionStatus,
 };
-use deepmarket_types::{AccountId, Action, Credits, Hash, Height, JobId, JobState, SecretKey, TimeMs, Transaction, encode};
+use deepmarket_types::{
+    AccountId, Action, Credits, Event, Hash, Height, JobId, JobState, SecretKey, TimeMs, Transaction, encode,
+};
 use futures::StreamExt as _;
 
 /// Serves a router on a free port until the test's runtime ends.
@@ -283,6 +286,25 @@ fn told(index: u64, sequence: u64) -> String {
     sent(index, &JobEvent::Progress { index, entry: entry(sequence) })
 }
 
+/// An event of the chain, without an id of its own, as gateways send it.
+fn chain(height: u64, index: u32) -> String {
+    let event = Event::Members { job: JobId(3), generation: 1, members: vec![] };
+    let entry = HistoryEntry { height: Height(height), time: TimeMs(1), index, transaction: None, event };
+    format!("data: {}\n\n", serde_json::to_string(&JobEvent::Chain { entry }).unwrap())
+}
+
+#[tokio::test]
+async fn what_workers_reported_is_put_together_from_all_gateways() {
+    let list = |sequences: &[u64]| {
+        let entries: Vec<Progress> = sequences.iter().map(|s| Progress { time: TimeMs(*s), ..entry(*s) }).collect();
+        Router::new().route("/v1/jobs/{id}/progress", get(async move || Json(entries)))
+    };
+    let (one, other) = (serve(list(&[1, 2, 4])).await, serve(list(&[2, 3])).await);
+    let entries = client(&[&nobody().await, &one, &other]).all_progress(JobId(3)).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(client(&[&nobody().await]).all_progress(JobId(3)).await.unwrap_err().retryable());
+}
+
 #[derive(serde::Deserialize)]
 struct After {
     after: Option<u64>,
@@ -296,7 +318,7 @@ async fn a_jobs_stream_goes_on_where_it_broke_off_also_at_another_gateway_and_gi
         get(async |Path(id): Path<String>, Query(After { after }): Query<After>| {
             assert_eq!(id, "job-3");
             match after {
-                None => told(1, 10) + "id: 2\ndata: {\"cut",
+                None => chain(7, 0) + &told(1, 10) + "id: 2\ndata: {\"cut",
                 Some(1) => told(2, 11),
                 _ => return refuse(StatusCode::SERVICE_UNAVAILABLE, 5008, "stopping", true),
             }
@@ -308,7 +330,7 @@ async fn a_jobs_stream_goes_on_where_it_broke_off_also_at_another_gateway_and_gi
         get(async |Query(After { after }): Query<After>| {
             assert_eq!(after, None, "another gateway's numbers mean nothing here");
             let state = JobEvent::State { state: JobState::Cancelled, status: "cancelled".into() };
-            told(1, 11) + &told(2, 12) + &told(3, 10) + &sent(4, &state) + &sent(5, &JobEvent::End)
+            chain(7, 0) + &chain(7, 2) + &told(1, 11) + &told(2, 12) + &told(3, 10) + &sent(4, &state) + &sent(5, &JobEvent::End)
         }),
     );
     let client = client(&[&serve(dying).await, &serve(other).await]);
@@ -319,7 +341,12 @@ async fn a_jobs_stream_goes_on_where_it_broke_off_also_at_another_gateway_and_gi
         .filter_map(|event| if let JobEvent::Progress { entry, .. } = event { Some(entry.sequence) } else { None })
         .collect();
     assert_eq!(sequences, [10, 11, 12]);
-    assert!(matches!(events[3], JobEvent::State { state: JobState::Cancelled, .. }));
+    let places: Vec<(u64, u32)> = events
+        .iter()
+        .filter_map(|event| if let JobEvent::Chain { entry } = event { Some((entry.height.0, entry.index)) } else { None })
+        .collect();
+    assert_eq!(places, [(7, 0), (7, 2)], "the chain's events too, each once");
+    assert!(matches!(events[5], JobEvent::State { state: JobState::Cancelled, .. }));
     assert_eq!(events.last(), Some(&JobEvent::End));
 }
 

@@ -7,7 +7,7 @@ mod lend;
 
 #[cfg(test)]
 pub use lend::WhenClosed;
-pub use lend::{Change, Evaluate, Invite, Join, Lend, OfferFlags, Ssh, Start};
+pub use lend::{Change, Evaluate, Invite, Join, Lend, OfferFlags, Reach, Ssh, Start};
 
 /// Lend idle machines, earn credits, and spend them to train models on other people's machines.
 #[derive(Parser)]
@@ -205,20 +205,32 @@ pub enum Job {
         #[arg(long)]
         all: bool,
     },
-    /// Show a job: its state and why, workers, receipts and cost.
+    /// Show a job: its state and why, its loss so far, workers and where their time went, receipts and cost.
     #[command(after_help = "Example:\n  deepmarket job show job-1")]
     Show {
         /// The job.
         job: JobId,
     },
-    /// Show what a job's workers report.
+    /// Show what a job's workers report, and which of them come and go.
     #[command(after_help = "Example:\n  deepmarket job logs job-1 --follow")]
     Logs {
         /// The job.
         job: JobId,
-        /// Go on until the job ends.
+        /// Go on until the job ends; with --json one value a line.
         #[arg(long, short)]
         follow: bool,
+    },
+    /// Show a job's numbers: loss, accuracy and speed, which workers trained which samples, and where their time went.
+    #[command(after_help = "Example:\n  deepmarket job metrics job-1 --follow\n  deepmarket job metrics job-1 --csv > metrics.csv")]
+    Metrics {
+        /// The job.
+        job: JobId,
+        /// Go on until the job ends; with --json one value a line.
+        #[arg(long, short)]
+        follow: bool,
+        /// Print comma-separated values, for a spreadsheet.
+        #[arg(long)]
+        csv: bool,
     },
     /// Stop a job; what was not used comes back.
     #[command(after_help = "Example:\n  deepmarket job cancel job-1")]
@@ -226,12 +238,13 @@ pub enum Job {
         /// The job.
         job: JobId,
     },
-    /// Fetch a job's model (safetensors) and spec: a finished job's result, or the last checkpoint of one that was stopped.
-    #[command(after_help = "Example:\n  deepmarket job result job-1 --out model/ --evaluate")]
+    /// Fetch what a job made: its model (safetensors; the last checkpoint's, where it was stopped), its evaluation or its
+    /// predictions, with its spec and its metrics (CSV, and TensorBoard's event file).
+    #[command(after_help = "Example:\n  deepmarket job result job-1 --out model/ --evaluate\n  tensorboard --logdir model/")]
     Result {
         /// The job.
         job: JobId,
-        /// Where to put `model.safetensors` and `spec.toml`.
+        /// The folder to put it into.
         #[arg(long, default_value = ".")]
         out: PathBuf,
         /// Compute the accuracy on the validation data again, on this machine.

@@ -1,6 +1,7 @@
 use std::io::IsTerminal as _;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use console::Term;
 use deepmarket_types::{Credits, MICROCREDITS, TimeMs};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -9,7 +10,11 @@ use crate::{
     args::Args,
     calendar::civil_from_days,
     error::{Failure, Outcome},
+    verbs::job::record::Canvas,
 };
+
+/// Columns of a picture where standard output is no terminal.
+const DEFAULT_WIDTH: usize = 80;
 
 /// Logs go to standard error; `RUST_LOG` overrides what `-v` chooses.
 pub fn start_logging(args: &Args) {
@@ -58,6 +63,12 @@ impl Output {
         self.json
     }
 
+    /// What pictures are drawn on: as wide as the terminal, in plain characters where the locale isn't UTF-8.
+    pub fn canvas(&self) -> Canvas {
+        let width = Term::stdout().size_checked().map_or(DEFAULT_WIDTH, |(_, columns)| usize::from(columns));
+        Canvas { width, unicode: locale_is_utf8(|name| std::env::var(name).ok()) }
+    }
+
     /// A progress bar over bytes, on standard error.
     pub fn bytes_bar(&self, what: &str, total: u64) -> ProgressBar {
         let bar = ProgressBar::new(total).with_message(what.to_owned());
@@ -76,6 +87,15 @@ impl Output {
             eprintln!("next: {hint}");
         }
     }
+}
+
+/// Is text in UTF-8? The first of these variables that is set decides (POSIX, section 8.2).
+fn locale_is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    set.is_some_and(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 /// A table with a header; columns named in `right` are aligned right.
@@ -146,6 +166,15 @@ pub fn time(time: TimeMs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_locale_says_which_characters_may_be_drawn() {
+        let set = |name: &'static str, value: &'static str| move |wanted: &str| (wanted == name).then(|| value.to_owned());
+        assert!(locale_is_utf8(set("LANG", "de_DE.UTF-8")) && locale_is_utf8(set("LC_ALL", "C.utf8")));
+        assert!(!locale_is_utf8(set("LANG", "C")) && !locale_is_utf8(|_| None));
+        assert!(!locale_is_utf8(|name| Some(if name == "LC_ALL" { "C" } else { "en_US.UTF-8" }.to_owned())));
+        assert!(locale_is_utf8(|name| Some(if name == "LC_ALL" { "" } else { "en_US.UTF-8" }.to_owned())));
+    }
 
     #[test]
     fn times_sizes_and_durations_read_well() {

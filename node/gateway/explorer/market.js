@@ -74,7 +74,7 @@ export async function job({ args: [id], query }) {
   const [view, history] = await Promise.all([get(["jobs", id]), get(["jobs", id, "history"], { before, limit: 50 })]);
   const closed = view.ended !== null;
   const workers = view.leases.map((lease) => [grouped(lease.rank), lease.id, machineLink(lease.machine), account(lease.owner),
-    leaseState(lease.state), grouped(lease.sequence), grouped(lease.rounds), grouped(lease.samples), duration(lease.paid_ms),
+    leaseState(lease.state, view.members.includes(lease.id)), grouped(lease.sequence), grouped(lease.rounds), grouped(lease.samples), duration(lease.paid_ms),
     credits(lease.paid)]);
   const refunded = BigInt(view.budget) - BigInt(view.paid) - BigInt(view.escrow);
   return {
@@ -86,7 +86,7 @@ export async function job({ args: [id], query }) {
         ["Budget", credits(view.budget)],
         ["Paid to lenders", credits(view.paid)],
         [closed ? "Came back" : "Still in escrow", credits(closed ? refunded : view.escrow)],
-        ["Workers", grouped(view.leases.length)],
+        ["Train together", grouped(view.members.length)],
       ], "figures"),
       facts([
         ["Owner", account(view.owner)],
@@ -94,7 +94,9 @@ export async function job({ args: [id], query }) {
         ["Started", moment(view.started)],
         ["Ended", moment(view.ended)],
         ["Model", view.result && whole(view.result)],
-        ["Last checkpoint", view.checkpoint && [whole(view.checkpoint.model), ` after ${count(view.checkpoint.rounds, "round")}`]],
+        ["Last checkpoint", view.checkpoint && [whole(view.checkpoint.state), ` of ${count(view.checkpoint.rounds, "round")}`]],
+        ["Workers changed", view.generation > 1 ? count(view.generation - 1, "time") : null],
+        ["Workers failed", view.failures > 0 ? grouped(view.failures) : null],
       ]),
       section("Workers", table("Workers of this job", [number("Rank"), extra("Lease"), "Machine", extra("Lender"), "State",
         extraNumber("Receipts"), extraNumber("Rounds"), extraNumber("Samples"), number("Paid time"), number("Paid")], workers,
@@ -125,14 +127,19 @@ function jobWhy({ why, reason }) {
   return parts;
 }
 
-function leaseState(value) {
-  return [state(value), value.detail === undefined ? null : ` ${words(value.detail)}`];
+/** A lease's state; whether it trains with the others or gets ready, where that is known. */
+function leaseState(value, trains) {
+  const doing = trains ? " trains with the others" : " gets ready";
+  return [state(value), value.detail === undefined ? null : ` ${words(value.detail)}`,
+    value.state === "active" && trains !== undefined ? doing : null];
 }
 
 function jobEvent(event) {
   switch (event.event) {
     case "job": return ["job is ", state(event.state), event.state.detail ? [" ", detail(event.state.detail)] : null];
     case "lease": return [`rank ${event.rank} on `, machineLink(event.machine), " is ", leaseState(event.state)];
+    case "members":
+      return event.members.length === 0 ? "nobody is left that trains" : ["train together: ", event.members.join(", ")];
     case "receipt":
       return [`receipt ${event.sequence} of rank ${event.rank}: ${count(event.rounds, "round")}, ${duration(event.paid_ms)} for `,
         credits(event.payout)];

@@ -10,13 +10,18 @@ use std::{
 };
 
 use deepmarket_api::{Progress, ProgressKind};
-use deepmarket_types::JobId;
+use deepmarket_types::{JobId, TimeMs};
 use tokio::sync::watch;
 
 use crate::error::Refusal;
 
 /// The most entries that are kept of one job: about 5 MB.
 pub(crate) const MAX_ENTRIES: usize = 20_000;
+/// Reports of rounds are at most so many of them: epochs, totals and the ledger of batches must have room, however long the job.
+const MAX_ROUNDS: usize = MAX_ENTRIES / 2;
+/// Of each worker's reports of rounds those are kept that are this part of the job's time so far apart, so that a long job fills its
+/// part slowly: 500 of the first 500 seconds (workers report about once a second), 1,300 of the first hour.
+const ROUNDS_APART: u64 = 500;
 /// The most bytes of one entry's JSON.
 const MAX_ENTRY_BYTES: usize = 4 * 1024;
 /// Jobs whose entries are held in memory.
@@ -75,18 +80,35 @@ struct Entries {
     list: Vec<Progress>,
     known: HashSet<(u32, u64)>,
     done: HashSet<u32>,
+    /// How many of `list` are of rounds, and when each worker's last one of them was.
+    rounds: usize,
+    last_round: HashMap<u32, TimeMs>,
 }
 
 impl Entries {
     fn add(&mut self, entry: Progress) -> bool {
-        let new = self.list.len() < MAX_ENTRIES && self.known.insert((entry.rank, entry.sequence));
+        let is_round = matches!(entry.kind, ProgressKind::Round { .. });
+        if self.list.len() >= MAX_ENTRIES || (is_round && !self.takes_round(&entry)) {
+            return false;
+        }
+        let new = self.known.insert((entry.rank, entry.sequence));
         if new {
+            if is_round {
+                self.rounds += 1;
+                self.last_round.insert(entry.rank, entry.time);
+            }
             if matches!(entry.kind, ProgressKind::Done { .. }) {
                 self.done.insert(entry.rank);
             }
             self.list.push(entry);
         }
         new
+    }
+
+    fn takes_round(&self, entry: &Progress) -> bool {
+        let since_beginning = self.list.first().map_or(0, |first| entry.time.since(first.time));
+        let last = self.last_round.get(&entry.rank);
+        self.rounds < MAX_ROUNDS && last.is_none_or(|last| entry.time.since(*last) >= since_beginning / ROUNDS_APART)
     }
 }
 
@@ -176,7 +198,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use deepmarket_types::TimeMs;
 
     fn entry(rank: u32, sequence: u64, line: &str) -> Progress {
         Progress { time: TimeMs(5), rank, sequence, kind: ProgressKind::Log { line: line.into() } }
@@ -212,6 +233,29 @@ mod tests {
         let many = (0..MAX_ENTRIES as u64 + 5).map(|n| entry(0, n, "")).collect();
         assert_eq!(log.add(many).unwrap(), MAX_ENTRIES);
         assert!(matches!(log.add(vec![entry(1, 1, "")]), Err(Refusal::ProgressFull { .. })));
+    }
+
+    #[test]
+    fn reports_of_rounds_thin_out_as_a_job_grows_old_and_never_take_the_room_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = ProgressStore::open(folder.path().into()).unwrap().log(JobId(1)).unwrap();
+        let round = |second: u64| {
+            let (compute_ms, exchange_ms, wait_ms, exchanged_bytes) = (0, 0, 0, 0);
+            let (round, rounds, epoch, loss) = (second, 1 << 40, 0, 0.5);
+            let kind = ProgressKind::Round { round, rounds, epoch, loss, compute_ms, exchange_ms, wait_ms, exchanged_bytes };
+            Progress { time: TimeMs(second * 1000), kind, ..entry(0, second, "") }
+        };
+        assert_eq!(log.add((1..=500).map(round).collect()).unwrap(), 500, "all of the beginning");
+        log.add((501..=3600).map(round).collect()).unwrap();
+        assert!((1_250..1_350).contains(&log.after(0, MAX_ENTRIES).len()));
+        let all = log.after(0, MAX_ENTRIES);
+        drop(log);
+        let log = ProgressStore::open(folder.path().into()).unwrap().log(JobId(1)).unwrap();
+        assert_eq!(log.after(0, MAX_ENTRIES), all, "the same after a restart");
+        let each_rank = |rank: u32| Progress { rank, ..round(3601) };
+        log.add((1..=MAX_ENTRIES as u32).map(each_rank).collect()).unwrap();
+        assert_eq!(log.after(0, MAX_ENTRIES).len(), MAX_ROUNDS);
+        assert_eq!(log.add(vec![entry(0, 9_999, "there is room for others")]).unwrap(), 1);
     }
 
     #[test]

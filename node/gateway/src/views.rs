@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 
 use deepmarket_api::{
-    AccountView, Assignment, CheckpointView, DayEntry, DayLine, EstimateView, EvaluationRequest, EvaluationView, InviteView,
-    JobView, LeaseView, LedgerView, MachineView, PricesView, Quote, RankView, SlotEarningView, SlotQuote, Statement,
-    StatementLine,
+    AccountView, Assignment, DayEntry, DayLine, EstimateView, EvaluationRequest, EvaluationView, InviteView, JobView, LeaseView,
+    LedgerView, MachineView, PricesView, Quote, RankView, SlotEarningView, SlotQuote, Statement, StatementLine,
 };
 use deepmarket_job::JobSpec;
 use deepmarket_ledger::{Account, Estimate, Invite, Job, Lease, Ledger, Machine};
@@ -93,7 +92,10 @@ pub(crate) fn job(ledger: &Ledger, job: &Job) -> JobView {
         paid: job.paid,
         leases: ledger.job_leases(job.id).map(lease).collect(),
         result: job.result(),
-        checkpoint: job.checkpoint.map(|checkpoint| CheckpointView { model: checkpoint.model, rounds: checkpoint.rounds }),
+        checkpoint: job.checkpoint,
+        generation: job.generation,
+        members: job.members.clone(),
+        failures: job.failures,
     }
 }
 
@@ -105,20 +107,23 @@ fn spec_text(ledger: &Ledger, job: &Job) -> String {
     }
 }
 
+/// A member as the others need it.
+fn rank(ledger: &Ledger, lease: &Lease) -> Option<RankView> {
+    let machine = ledger.machine(lease.machine)?;
+    Some(RankView {
+        rank: lease.rank,
+        lease: lease.id,
+        machine: lease.machine,
+        key: machine.key,
+        addresses: machine.addresses.clone(),
+        speed: machine.speed(),
+    })
+}
+
 /// The active leases of a machine with all that a worker needs to serve them.
 pub(crate) fn assignments(ledger: &Ledger, machine: MachineId) -> Vec<Assignment> {
     let assignment = |lease: &Lease| {
         let job = ledger.job(lease.job)?;
-        let rank = |other: &Lease| {
-            let machine = ledger.machine(other.machine)?;
-            Some(RankView {
-                rank: other.rank,
-                lease: other.id,
-                machine: other.machine,
-                key: machine.key,
-                addresses: machine.addresses.clone(),
-            })
-        };
         Some(Assignment {
             lease: lease.id,
             job: lease.job,
@@ -127,7 +132,10 @@ pub(crate) fn assignments(ledger: &Ledger, machine: MachineId) -> Vec<Assignment
             spec: hex::encode(ledger.spec(lease.job)?),
             seed: job.seed?,
             resources: lease.resources,
-            ranks: ledger.job_leases(lease.job).filter_map(rank).collect(),
+            generation: job.generation,
+            members: job.members.iter().filter_map(|id| rank(ledger, ledger.lease(*id)?)).collect(),
+            world: ledger.began_with(job),
+            checkpoint: job.checkpoint,
         })
     };
     ledger.machine_leases(machine).filter_map(assignment).collect()

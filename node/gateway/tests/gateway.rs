@@ -11,7 +11,7 @@ use deepmarket_api::{
 use deepmarket_genesis::Genesis;
 use deepmarket_job::JobSpec;
 use deepmarket_types::{
-    Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobReason, JobState, LeaseOutcome, MachineId,
+    Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobReason, JobState, LeaseOutcome, LeaseState, MachineId,
     MachineReason, MachineState, Offer, Posting, Resources, SecretKey, TimeMs, Transaction, Weekdays, encode, invite_key,
     join_proof,
 };
@@ -228,7 +228,7 @@ async fn a_job_is_quoted_submitted_watched_and_cancelled() {
     let (worker, other) = if view.leases[0].machine == id_of(&machine) { (machine, idle) } else { (idle, machine) };
     let assigned = client.assignments(id_of(&worker)).await.unwrap();
     assert_eq!((assigned.len(), assigned[0].job, assigned[0].lease), (1, job, view.leases[0].id));
-    assert_eq!((assigned[0].ranks.len(), assigned[0].ranks[0].key), (1, worker.public()));
+    assert_eq!((assigned[0].members.len(), assigned[0].generation, assigned[0].world), (0, 0, 1), "it got ready for nothing yet");
     assert_eq!(JobSpec::from_bytes(&hex::decode(&assigned[0].spec).unwrap()).unwrap(), spec());
     assert!(client.assignments(id_of(&other)).await.unwrap().is_empty());
 
@@ -248,6 +248,8 @@ async fn a_job_is_quoted_submitted_watched_and_cancelled() {
     let mut watched = client.progress_stream(job);
     let mut next = async || tokio::time::timeout(SOON, watched.next()).await.unwrap().unwrap();
     assert!(matches!(next().await.unwrap(), JobEvent::State { state: JobState::Matched, .. }));
+    let JobEvent::Chain { entry } = next().await.unwrap() else { panic!("the lease's beginning is told") };
+    assert!(matches!(entry.event, Event::Lease { rank: 0, state: LeaseState::Active, .. }), "{entry:?}");
     for sequence in 1..=3 {
         assert_eq!(next().await.unwrap(), JobEvent::Progress { index: sequence, entry: log(0, sequence) });
     }
@@ -256,16 +258,21 @@ async fn a_job_is_quoted_submitted_watched_and_cancelled() {
     market.open_gateway(true, vec![]).await;
     client.post_progress(job, &report_after(&market, &worker, job, 4)).await.unwrap();
     client.act(&borrower, Action::Cancel { job }).await.unwrap();
-    let mut rest = Vec::new();
+    let (mut rest, mut leases) = (Vec::new(), Vec::new());
     loop {
         match next().await {
             Ok(JobEvent::End) => break,
             Ok(JobEvent::Progress { entry, .. }) => rest.push(entry.sequence),
+            Ok(JobEvent::Chain { entry }) => leases.extend(match entry.event {
+                Event::Lease { state, .. } => Some(state),
+                _ => None,
+            }),
             Ok(JobEvent::State { .. }) => {}
             Err(error) => assert!(error.retryable(), "{error}"),
         }
     }
     assert_eq!(rest, [4], "nothing is told twice, nothing is missed");
+    assert_eq!(leases, [LeaseState::Ended]);
     assert_eq!(client.job(job).await.unwrap().unwrap().state, JobState::Cancelled);
     assert!(client.ledger().await.unwrap().conserved);
     market.end().await;

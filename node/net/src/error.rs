@@ -94,32 +94,56 @@ pub enum NetError {
     /// The description of a group makes no sense.
     #[error("this group can't be joined: {0}")]
     BadGroup(String),
-    /// Another rank didn't come, went away or fell silent.
-    #[error("rank {rank} is lost: {why}")]
+    /// Members of the group didn't come in time.
+    #[error("members {} are missing: {why}", show_positions(.positions))]
+    Missing {
+        /// All of them, in order.
+        positions: Vec<u32>,
+        /// What is known of each.
+        why: String,
+    },
+    /// Another member went away without a word.
+    #[error("member {position} is lost: {why}")]
     PeerLost {
-        /// The rank.
-        rank: u32,
+        /// Its position.
+        position: u32,
         /// How it was noticed.
         why: String,
     },
-    /// Another rank refuses to exchange with us: it knows this group with other members.
-    #[error("rank {rank} refused us: it knows the group with other members")]
-    Refused {
-        /// The rank.
-        rank: u32,
+    /// Another member kept silent for too long.
+    #[error("member {position} is late: it kept silent for {} s", .after.as_secs_f32())]
+    Late {
+        /// Its position.
+        position: u32,
+        /// How long it may.
+        after: Duration,
     },
-    /// Another rank sent something other than this round's part.
-    #[error("rank {rank} is out of step: {what}")]
+    /// Another member said good-bye: it ended, or its own exchange failed. Nobody is to blame, as far as this side can tell.
+    #[error("member {position} left{}; join again", .because.map(|other| format!(" because of member {other}")).unwrap_or_default())]
+    Left {
+        /// Its position.
+        position: u32,
+        /// The member because of which it says it left: hearsay, for people to read.
+        because: Option<u32>,
+    },
+    /// Another member refuses to exchange with us: it knows this group with other members.
+    #[error("member {position} refused us: it knows the group with other members")]
+    Refused {
+        /// Its position.
+        position: u32,
+    },
+    /// Another member sent something other than this round's part.
+    #[error("member {position} is out of step: {what}")]
     OutOfStep {
-        /// The rank.
-        rank: u32,
+        /// Its position.
+        position: u32,
         /// What came, and what was expected.
         what: String,
     },
     /// An earlier exchange of this group failed half-way; its streams can't be used any more.
     #[error("an earlier exchange of this group failed; leave it and join again")]
     Broken,
-    /// A note for the other ranks is too long.
+    /// A note for the other members is too long.
     #[error("a note of {bytes} bytes is too long; at most {limit} are allowed")]
     NoteTooLong {
         /// Its length.
@@ -159,10 +183,30 @@ impl NetError {
             NetError::NoteTooLong { .. } => 6113,
             NetError::Timeout { .. } => 6114,
             NetError::Closed => 6115,
+            NetError::Missing { .. } => 6116,
+            NetError::Late { .. } => 6117,
+            NetError::Left { .. } => 6118,
+        }
+    }
+
+    /// The position of the member that this side saw failing; the first one where several are missing. None where nobody in
+    /// particular did: also where a member left in order ([`NetError::Left`]).
+    pub fn position(&self) -> Option<u32> {
+        match self {
+            NetError::PeerLost { position, .. }
+            | NetError::Late { position, .. }
+            | NetError::Refused { position }
+            | NetError::OutOfStep { position, .. } => Some(*position),
+            NetError::Missing { positions, .. } => positions.first().copied(),
+            _ => None,
         }
     }
 }
 
 fn show_tries(tries: &[(String, BlobFault)]) -> String {
     tries.iter().map(|(peer, fault)| format!("; {peer} {fault}")).collect()
+}
+
+fn show_positions(positions: &[u32]) -> String {
+    positions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }

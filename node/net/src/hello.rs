@@ -1,8 +1,8 @@
-//! How two ranks find each other: `/deepmarket/round/1`.
+//! How two members find each other: `/deepmarket/round/2`.
 //!
-//! The lower rank opens the stream and sends [`Hello`]; the other answers [`Welcome`]. Both sides know each other's key from
-//! the chain, and noise has proved it: a `Hello` counts only from the peer that the group has at that rank. Afterwards the
-//! stream carries the frames of [`crate::exchange`].
+//! The lower position opens the stream and sends [`Hello`]; the other answers [`Welcome`]. Both sides know each other's key from
+//! the chain, and noise has proved it: a `Hello` counts only from the peer that the group has at that position. Afterwards the
+//! stream carries the frames of [`crate::frame`].
 
 use std::{
     collections::HashMap,
@@ -17,19 +17,19 @@ use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::mpsc;
 
 use crate::{
-    group::AnyPipe,
+    link::AnyPipe,
     wire::{receive, send, within},
 };
 
 /// The protocol's name and version.
-pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/deepmarket/round/1");
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/deepmarket/round/2");
 
 /// How long a greeting may take.
 pub(crate) const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Greetings that are being read at the same time.
 const MAX_GREETINGS: usize = 64;
 
-/// What the lower rank says first.
+/// What the lower position says first.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Hello {
     /// The chain that the job is on.
@@ -38,7 +38,7 @@ pub(crate) struct Hello {
     pub group: Hash,
     /// The job.
     pub job: JobId,
-    /// Number of ranks.
+    /// Number of members.
     pub world: u32,
     /// Who speaks.
     pub from: u32,
@@ -46,28 +46,28 @@ pub(crate) struct Hello {
     pub to: u32,
 }
 
-/// What the higher rank answers.
+/// What the higher position answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(crate) enum Welcome {
     /// The stream stands.
     Joined,
     /// The group isn't known here (yet): try again a little later.
     NotYet,
-    /// The group is known here with another member at that rank.
+    /// The group is known here with another member at that position.
     Refused,
 }
 
-/// Streams of lower ranks that were let in.
+/// Streams of lower positions that were let in.
 type Arrivals = mpsc::Sender<(u32, AnyPipe)>;
 
-/// A group that waits for its lower ranks to come.
+/// A group that waits for its lower positions to come.
 struct Expected {
     hello: Hello,
     peers: Vec<PeerId>,
     arrivals: Arrivals,
 }
 
-/// The groups of this process, by name and own rank, that still wait for members.
+/// The groups of this process, by name and own position, that still wait for members.
 #[derive(Clone)]
 pub(crate) struct Registry {
     chain: ChainId,
@@ -95,18 +95,18 @@ impl Registry {
         self.groups.lock().expect("nobody panics while holding the groups")
     }
 
-    /// Lets the lower ranks of a group in. `None` where the group is being joined already.
+    /// Lets the lower positions of a group in. `None` where the group is being joined already.
     pub fn expect(
         &self,
         job: JobId,
         group: Hash,
-        rank: u32,
+        position: u32,
         peers: &[PeerId],
     ) -> Option<(Expecting, mpsc::Receiver<(u32, AnyPipe)>)> {
         let (arrivals, inbox) = mpsc::channel(peers.len().max(1));
-        let hello = Hello { chain: self.chain, group, job, world: peers.len() as u32, from: 0, to: rank };
+        let hello = Hello { chain: self.chain, group, job, world: peers.len() as u32, from: 0, to: position };
         let mut groups = self.lock();
-        let key = (group, rank);
+        let key = (group, position);
         if groups.contains_key(&key) {
             return None;
         }

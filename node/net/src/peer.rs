@@ -34,6 +34,19 @@ impl PeerAddress {
     }
 }
 
+/// Can other machines be told this address? It must be a multiaddress of a host and a TCP port, with or without a peer id.
+pub fn check_address(text: &str) -> Result<(), NetError> {
+    let bad = |why: String| NetError::BadAddress { address: text.chars().take(100).collect(), why };
+    let mut address: Multiaddr = text.parse().map_err(|e| bad(format!("{e}")))?;
+    if let Some(Protocol::P2p(_)) = address.iter().last() {
+        address.pop();
+    }
+    match can_be_dialled(&address) {
+        true => Ok(()),
+        false => Err(bad("others can't dial it: it needs a host and a TCP port".into())),
+    }
+}
+
 fn usable(text: &str, peer: &PeerId) -> Option<Multiaddr> {
     let mut address: Multiaddr = text.parse().ok()?;
     if let Some(Protocol::P2p(named)) = address.iter().last() {
@@ -42,14 +55,18 @@ fn usable(text: &str, peer: &PeerId) -> Option<Multiaddr> {
         }
         address.pop();
     }
+    can_be_dialled(&address).then_some(address)
+}
+
+fn can_be_dialled(address: &Multiaddr) -> bool {
     let mut parts = address.iter();
-    let host_fits = match parts.next()? {
-        Protocol::Ip4(ip) => !IpAddr::V4(ip).is_unspecified(),
-        Protocol::Ip6(ip) => !IpAddr::V6(ip).is_unspecified(),
-        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => true,
+    let host_fits = match parts.next() {
+        Some(Protocol::Ip4(ip)) => !IpAddr::V4(ip).is_unspecified(),
+        Some(Protocol::Ip6(ip)) => !IpAddr::V6(ip).is_unspecified(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => true,
         _ => false,
     };
-    (host_fits && matches!(parts.next(), Some(Protocol::Tcp(_))) && parts.next().is_none()).then_some(address)
+    host_fits && matches!(parts.next(), Some(Protocol::Tcp(_))) && parts.next().is_none()
 }
 
 /// The libp2p peer id of a public key: a machine's on the chain, or a gateway's.
@@ -97,5 +114,7 @@ mod tests {
             ["/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/tcp/4002"]
         );
         assert!(PeerAddress { peer_id: "x".into(), addresses: vec![] }.parse().is_err());
+        let fit: Vec<bool> = addresses.iter().map(|address| check_address(address).is_ok()).collect();
+        assert_eq!(fit, [true, true, true, false, false, false, false]);
     }
 }

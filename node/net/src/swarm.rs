@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{BlobStore, Group, GroupSpec, NetError, PeerAddress, blobs, group, hello, peer::keypair_of};
+use crate::{BlobStore, Group, GroupSpec, NetError, PeerAddress, blobs, hello, join, peer::keypair_of};
 
 /// How long reaching a peer may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub struct NetConfig {
     pub listen: Vec<String>,
     /// The folder of blobs.
     pub blobs: PathBuf,
-    /// The chain that groups belong to: ranks of another chain are strangers.
+    /// The chain that groups belong to: members of another chain are strangers.
     pub chain: ChainId,
 }
 
@@ -144,9 +144,9 @@ impl Net {
         blobs::fetch(self, hash, limit, from, progress).await
     }
 
-    /// Joins the other ranks of a job: returns when a stream to each of them stands. Waits for those that come later.
+    /// Joins the other members of a job: returns when a stream to each of them stands. Waits for those that come later.
     pub async fn join(&self, spec: GroupSpec) -> Result<Group, NetError> {
-        group::join(self, spec).await
+        join::join(self, spec).await
     }
 
     pub(crate) fn inner(&self) -> &Inner {

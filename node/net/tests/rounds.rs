@@ -4,21 +4,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{TestNode, chain, group, node, node_of_chain, noise_floats};
-use deepmarket_net::{Group, MAX_NOTE_BYTES, NetError, PeerAddress};
+use common::{TestNode, bits, chain, group, joined, node, node_of_chain, nodes, noise_floats};
+use deepmarket_net::{Encoding::F32, Group, MAX_NOTE_BYTES, NetError};
 use deepmarket_types::{Hash, JobId};
 use futures::future::join_all;
-
-async fn nodes(first_seed: u8, world: u32) -> (Vec<TestNode>, Vec<PeerAddress>) {
-    let nodes = join_all((0..world).map(|rank| node(first_seed + rank as u8))).await;
-    let peers = nodes.iter().map(TestNode::address).collect();
-    (nodes, peers)
-}
-
-async fn joined(name: &str, nodes: &[TestNode], peers: &[PeerAddress]) -> Vec<Group> {
-    let joins = nodes.iter().enumerate().map(|(rank, node)| node.net.join(group(name, rank as u32, peers)));
-    join_all(joins).await.into_iter().map(Result::unwrap).collect()
-}
 
 /// The definition, written down naively: sum in rank order over ranks that have samples, then divide.
 fn naive_mean(vectors: &[Vec<f32>], weights: &[u64]) -> Vec<f32> {
@@ -38,12 +27,8 @@ fn naive_mean(vectors: &[Vec<f32>], weights: &[u64]) -> Vec<f32> {
         .collect()
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_ranks_get_the_same_bits_as_the_naive_sum_whatever_the_world_weights_and_length() {
+async fn all_members_get_the_same_bits_as_the_naive_sum_whatever_the_world_weights_and_length() {
     for world in 1..=5_u32 {
         let (nodes, peers) = nodes(20, world).await;
         let mut groups = joined(&format!("world {world}"), &nodes, &peers).await;
@@ -54,7 +39,7 @@ async fn all_ranks_get_the_same_bits_as_the_naive_sum_whatever_the_world_weights
                 (0..u64::from(world)).map(|rank| if round == 4 { 1 } else { (rank * 37 + round) % 65 }).collect();
             let mut values = vectors.clone();
             let averages = groups.iter_mut().zip(&mut values).zip(&weights);
-            let averages = averages.map(|((group, values), weight)| group.average(round, values, *weight));
+            let averages = averages.map(|((group, values), weight)| group.average(round, values, *weight, F32));
             for (rank, exchange) in join_all(averages).await.into_iter().enumerate() {
                 let exchange = exchange.unwrap();
                 assert_eq!(exchange.weights, weights);
@@ -70,7 +55,7 @@ async fn all_ranks_get_the_same_bits_as_the_naive_sum_whatever_the_world_weights
             }
         }
         for notes in join_all(groups.iter_mut().map(|g| {
-            let note = vec![g.rank() as u8; g.rank() as usize];
+            let note = vec![g.position() as u8; g.position() as usize];
             async move { g.gather(9, &note).await }
         }))
         .await
@@ -87,7 +72,7 @@ async fn vectors_far_larger_than_any_buffer_do_not_deadlock() {
     let (nodes, peers) = nodes(30, 3).await;
     let mut groups = joined("large", &nodes, &peers).await;
     let mut values: Vec<_> = (0..3).map(|rank| vec![rank as f32; 6_000_000]).collect();
-    let work = join_all(groups.iter_mut().zip(&mut values).map(|(group, values)| group.average(0, values, 5)));
+    let work = join_all(groups.iter_mut().zip(&mut values).map(|(group, values)| group.average(0, values, 5, F32)));
     for result in tokio::time::timeout(Duration::from_secs(60), work).await.unwrap() {
         result.unwrap();
     }
@@ -95,7 +80,7 @@ async fn vectors_far_larger_than_any_buffer_do_not_deadlock() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_ranks_on_one_machine_exchange_without_the_network() {
+async fn two_members_on_one_machine_exchange_without_the_network() {
     let (nodes, peers) = nodes(34, 2).await;
     let peers = [peers[0].clone(), peers[1].clone(), peers[0].clone()];
     let joins = [0, 1, 0].into_iter().enumerate().map(|(rank, node)| {
@@ -104,14 +89,14 @@ async fn two_ranks_on_one_machine_exchange_without_the_network() {
     });
     let mut groups: Vec<Group> = join_all(joins).await.into_iter().map(Result::unwrap).collect();
     let mut values = [[1.0; 1000], [2.0; 1000], [6.0; 1000]];
-    for result in join_all(groups.iter_mut().zip(&mut values).map(|(group, values)| group.average(0, values, 5))).await {
+    for result in join_all(groups.iter_mut().zip(&mut values).map(|(group, values)| group.average(0, values, 5, F32))).await {
         result.unwrap();
     }
     assert_eq!(values, [[3.0; 1000]; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rank_that_comes_late_is_waited_for_and_one_that_never_comes_is_named() {
+async fn a_member_that_comes_late_is_waited_for_and_one_that_never_comes_is_named() {
     let (nodes, peers) = nodes(40, 2).await;
     let late = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -126,33 +111,29 @@ async fn a_rank_that_comes_late_is_waited_for_and_one_that_never_comes_is_named(
         spec
     };
     for rank in [0, 1] {
-        let Err(NetError::PeerLost { rank: missing, why }) = nodes[rank].net.join(short(rank as u32)).await else {
+        let Err(NetError::Missing { positions, why }) = nodes[rank].net.join(short(rank as u32)).await else {
             panic!("joined alone");
         };
-        assert_eq!(missing, 1 - rank as u32, "{why}");
+        assert_eq!(positions, [1 - rank as u32], "{why}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rank_that_leaves_or_falls_silent_is_noticed_and_the_group_is_broken() {
+async fn a_member_that_leaves_or_falls_silent_is_noticed_and_the_group_is_broken() {
     let (nodes, peers) = nodes(44, 3).await;
     let mut groups = joined("leaves", &nodes, &peers).await;
     drop(groups.pop());
     let started = Instant::now();
     let mut values = [1.0; 100];
-    let error = groups[0].average(0, &mut values, 1).await.unwrap_err();
-    assert!(matches!(error, NetError::PeerLost { rank: 2, .. }), "{error}");
+    let error = groups[0].average(0, &mut values, 1, F32).await.unwrap_err();
+    assert!(matches!(error, NetError::PeerLost { position: 2, .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10), "closing is noticed at once, not at the deadline");
-    assert!(matches!(groups[0].average(0, &mut values, 1).await, Err(NetError::Broken)));
+    assert!(matches!(groups[0].average(0, &mut values, 1, F32).await, Err(NetError::Broken)));
 
-    let joins = nodes.iter().enumerate().map(|(rank, node)| {
-        let mut spec = group("silent", rank as u32, &peers);
-        spec.round_within = Duration::from_millis(500);
-        node.net.join(spec)
-    });
-    let mut groups: Vec<Group> = join_all(joins).await.into_iter().map(Result::unwrap).collect();
+    let mut groups = joined("silent", &nodes, &peers).await;
+    groups[1].set_patience(Duration::from_millis(500));
     let error = groups[1].gather(0, b"anybody?").await.unwrap_err();
-    assert!(error.to_string().contains("silent for 0.5 s"), "{error}");
+    assert!(matches!(error, NetError::Late { .. }) && error.to_string().contains("silent for 0.5 s"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,24 +141,24 @@ async fn a_node_that_vanishes_is_noticed() {
     let (mut nodes, peers) = nodes(50, 2).await;
     let mut groups = joined("vanishes", &nodes, &peers).await;
     drop((groups.pop(), nodes.pop()));
-    let lost = tokio::time::timeout(Duration::from_secs(10), groups[0].average(0, &mut [1.0], 1)).await.unwrap();
-    assert!(matches!(lost, Err(NetError::PeerLost { rank: 1, .. })));
+    let lost = tokio::time::timeout(Duration::from_secs(10), groups[0].average(0, &mut [1.0], 1, F32)).await.unwrap();
+    assert!(matches!(lost, Err(NetError::PeerLost { position: 1, .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ranks_that_are_out_of_step_find_out() {
+async fn members_that_are_out_of_step_find_out() {
     let (nodes, peers) = nodes(54, 2).await;
     let mut groups = joined("rounds differ", &nodes, &peers).await;
     let (mut one, mut two) = ([1.0; 8], [1.0; 8]);
     let [a, b] = &mut groups[..] else { unreachable!() };
-    let (a, _) = tokio::join!(a.average(1, &mut one, 1), b.average(2, &mut two, 1));
-    assert!(matches!(a, Err(NetError::OutOfStep { rank: 1, .. })));
+    let (a, _) = tokio::join!(a.average(1, &mut one, 1, F32), b.average(2, &mut two, 1, F32));
+    assert!(matches!(a, Err(NetError::OutOfStep { position: 1, .. })));
 
     let mut groups = joined("lengths differ", &nodes, &peers).await;
     let mut three = [1.0; 3];
     let [a, b] = &mut groups[..] else { unreachable!() };
-    let (_, b) = tokio::join!(a.average(1, &mut one, 1), b.average(1, &mut three, 1));
-    assert!(matches!(b, Err(NetError::OutOfStep { rank: 0, .. })));
+    let (_, b) = tokio::join!(a.average(1, &mut one, 1, F32), b.average(1, &mut three, 1, F32));
+    assert!(matches!(b, Err(NetError::OutOfStep { position: 0, .. })));
 
     let mut groups = joined("notes", &nodes, &peers).await;
     assert!(matches!(groups[0].gather(0, &vec![0; MAX_NOTE_BYTES + 1]).await, Err(NetError::NoteTooLong { .. })));
@@ -196,8 +177,8 @@ async fn strangers_and_members_with_other_facts_are_kept_out() {
     let mut posing = group("private", 0, &[stranger.address(), peers[1].clone()]);
     within(&mut posing);
     let (waiting, posing) = tokio::join!(nodes[1].net.join(waiting), stranger.net.join(posing));
-    assert!(matches!(waiting, Err(NetError::PeerLost { rank: 0, .. })));
-    assert!(matches!(posing, Err(NetError::PeerLost { rank: 1, .. })), "it isn't even told that the group exists");
+    assert!(matches!(waiting, Err(NetError::Missing { .. })));
+    assert!(matches!(posing, Err(NetError::Missing { .. })), "it isn't even told that the group exists");
 
     // The right key on another chain.
     let mut waiting = group("private", 1, &peers);
@@ -214,7 +195,7 @@ async fn strangers_and_members_with_other_facts_are_kept_out() {
     confused.job = JobId(2);
     let (waiting, confused) = tokio::join!(nodes[1].net.join(waiting), nodes[0].net.join(confused));
     assert!(waiting.is_err());
-    assert!(matches!(confused, Err(NetError::Refused { rank: 1 })));
+    assert!(matches!(confused, Err(NetError::Refused { position: 1 })));
 
     // A group that isn't about this process.
     assert!(matches!(nodes[0].net.join(group("x", 1, &peers)).await, Err(NetError::BadGroup(_))));
@@ -231,9 +212,9 @@ async fn five_hundred_rounds_of_an_80_kb_model_on_loopback() {
         let started = Instant::now();
         let tasks = groups.into_iter().map(|mut group| {
             tokio::spawn(async move {
-                let (mut values, mut waited) = (vec![group.rank() as f32; 20_490], Duration::ZERO);
+                let (mut values, mut waited) = (vec![group.position() as f32; 20_490], Duration::ZERO);
                 for round in 0..500 {
-                    waited += group.average(round, &mut values, 21).await.unwrap().waited;
+                    waited += group.average(round, &mut values, 21, F32).await.unwrap().waited;
                     group.gather(round, &[7; 32]).await.unwrap();
                 }
                 group.leave().await;

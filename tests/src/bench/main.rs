@@ -3,10 +3,15 @@
 //! Everything is measured in one run, so that ratios hold whatever else the machine does. Prints a table and writes the
 //! same as JSON (`bench.json`, or the file named by `--out`). `--quick` takes smaller samples, `--only NAME` one part.
 
+mod heterogeneous;
 mod ledger;
 mod limits;
 mod matching;
+mod quota;
+mod scaling;
+mod slow_link;
 mod training;
+mod workers;
 
 use std::path::PathBuf;
 
@@ -24,6 +29,9 @@ const PARTS: &[(&str, Part)] = &[
     ("pytorch", training::pytorch),
     ("job_sync", training::job_sync),
     ("job_local", training::job_local),
+    ("scaling", scaling::measure),
+    ("heterogeneous", heterogeneous::measure),
+    ("slow_link", slow_link::measure),
 ];
 
 /// What was asked for on the command line.
@@ -40,7 +48,7 @@ fn main() {
         match argument.as_str() {
             "--quick" => options.quick = true,
             "--out" => options.out = arguments.next().map(PathBuf::from).unwrap_or(options.out),
-            "--only" => options.only = arguments.next(),
+            "--only" => options.only = arguments.next().map(|name| name.replace('-', "_")),
             other => refuse(&format!("unknown argument {other}")),
         }
     }

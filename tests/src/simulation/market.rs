@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use deepmarket_job::{JobSpec, Size, Workers};
-use deepmarket_ledger::{Applied, GenesisState, PricePolicy};
+use deepmarket_ledger::{Applied, GenesisState, Lease, PricePolicy};
 use deepmarket_types::{
     Action, ChangeMode, Credits, Event, Hash, JobId, JobState, LeaseOutcome, MachineConfig, MachineId, MachineState, Offer,
     PublicKey, Receipt, Resources, Signature, TimeMs, Transaction, UnitPrices, VerifiedTransaction, Voucher,
@@ -157,6 +157,7 @@ impl Market {
         let receipts = self.receipts();
         let applied = self.apply(time, receipts);
         self.follow(&applied, hour);
+        self.begin(time.plus(1), hour);
         if hour.is_multiple_of(24) {
             self.outcome.see_prices(self.chain.ledger.prices().expect("a block of this day was applied"));
         }
@@ -169,6 +170,7 @@ impl Market {
         if !actions.is_empty() {
             let applied = self.apply(time.plus(1_000), actions);
             self.follow(&applied, hour);
+            self.begin(time.plus(1_001), hour);
         }
         self.measure(hour);
     }
@@ -185,6 +187,23 @@ impl Market {
         self.chain.apply(time, transactions)
     }
 
+    /// The first receipts of workers that began just now: they are ready, and train together from now on. At once, so that they pay
+    /// next to nothing.
+    fn begin(&mut self, time: TimeMs, hour: u64) {
+        let mut receipts = Vec::new();
+        for (job, _) in self.open.iter().filter(|open| open.started == Some(hour)).filter_map(|open| open.job) {
+            for lease in self.chain.ledger.job_leases(job).filter(|lease| lease.sequence == 0) {
+                let machine = self.chain.ledger.machine(lease.machine).expect("a lease has a machine");
+                receipts.push((machine.key, Action::Receipt(receipt(lease, 0, LeaseOutcome::Running))));
+            }
+        }
+        if !receipts.is_empty() {
+            let receipts = receipts.into_iter().map(|(key, action)| self.transaction(key, action)).collect();
+            let applied = self.apply(time, receipts);
+            self.follow(&applied, hour);
+        }
+    }
+
     /// The receipts of all workers for the last hour.
     fn receipts(&mut self) -> Vec<VerifiedTransaction> {
         let mut all = Vec::new();
@@ -193,20 +212,8 @@ impl Market {
             open.done += 1;
             let (done, last) = (u64::from(open.done), open.done == open.need.hours);
             for lease in self.chain.ledger.job_leases(job) {
-                let receipt = Receipt {
-                    job,
-                    lease: lease.id,
-                    rank: lease.rank,
-                    sequence: open.done,
-                    rounds: done,
-                    samples: done * SAMPLES_AN_HOUR,
-                    cpu_ms: done * HOUR_MS,
-                    parameters: Hash::default(),
-                    commitments: Hash::default(),
-                    loss_micro: 0,
-                    checkpoint: None,
-                    outcome: if last { LeaseOutcome::Finished(Hash::default()) } else { LeaseOutcome::Running },
-                };
+                let outcome = if last { LeaseOutcome::Finished(Hash::default()) } else { LeaseOutcome::Running };
+                let receipt = receipt(lease, done, outcome);
                 let machine = self.chain.ledger.machine(lease.machine).expect("a lease has a machine");
                 all.push((machine.key, Action::Receipt(receipt)));
             }
@@ -367,6 +374,26 @@ impl Market {
             let offered = if takes_work { lender.cores } else { machine.used.cores };
             self.outcome.see_machine(slot, offered, machine.used.cores, lender.reserve);
         }
+    }
+}
+
+/// A lease's next receipt, after some hours of work.
+fn receipt(lease: &Lease, hours: u64, outcome: LeaseOutcome) -> Receipt {
+    Receipt {
+        job: lease.job,
+        lease: lease.id,
+        rank: lease.rank,
+        sequence: lease.sequence + 1,
+        from: 0,
+        rounds: hours,
+        samples: hours * SAMPLES_AN_HOUR,
+        cpu_ms: hours * HOUR_MS,
+        parameters: Hash::default(),
+        commitments: Hash::default(),
+        loss_micro: 0,
+        checkpoint: None,
+        missing: None,
+        outcome,
     }
 }
 

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use deepmarket_job::{
-    Budget, Data, Decimal, JobSpec, Kind, Layer, LearningRate, Loss, Mode, Model, Optimizer, Recovery, Training, Workers,
-};
+use deepmarket_job::JobSpec;
 use deepmarket_ledger::{Applied, DynamicPricing, GenesisState, Ledger, Params, PricePolicy};
 use deepmarket_types::*;
 
@@ -120,31 +118,40 @@ pub fn join(code: PublicKey, config: MachineConfig) -> Action {
     Action::Join { code, config, proof: Signature([0; 64]) }
 }
 
-/// A small job: `min` to `max` workers of one core.
+const SPEC: &str = r#"
+name = "job"
+kind = "train"
+[workers]
+min = 1
+max = 1
+ram_mib = 1024
+disk_mib = 1024
+[budget]
+max_credits = 1
+[data]
+manifest = "data"
+train = "train"
+validate = "test"
+[model]
+input = [4]
+layers = [{ linear = { out = 2 } }]
+[training]
+loss = "cross_entropy"
+optimizer = { sgd = { lr = 0.001 } }
+batch = 8
+epochs = 2
+seed = 7
+"#;
+
+/// A small job: `min` to `max` workers of one core; it survives two failures.
 pub fn spec(min: u32, max: u32, budget_micro: u64) -> JobSpec {
-    JobSpec {
-        name: "job".into(),
-        kind: Kind::Train,
-        workers: Workers { min, max, cores: 1, gpus: 0, ram_mib: 1024, disk_mib: 1024, share_machine: false },
-        budget: Budget { max: Credits::from_micro(budget_micro), slots: vec![] },
-        data: Data { manifest: Hash::of(b"data"), train: "train".into(), validate: "test".into() },
-        model: Model { input: vec![4], layers: vec![Layer::Linear { out: 2 }] },
-        training: Training {
-            loss: Loss::CrossEntropy,
-            optimizer: Optimizer::Sgd {
-                lr: Decimal::from_nanos(1_000_000),
-                momentum: Decimal::ZERO,
-                weight_decay: Decimal::ZERO,
-                nesterov: false,
-            },
-            schedule: LearningRate::Constant { warmup_steps: 0 },
-            batch: 8,
-            epochs: 2,
-            seed: 7,
-            mode: Mode::Sync,
-        },
-        recovery: Recovery { checkpoint_rounds: 0 },
-    }
+    static READ: std::sync::LazyLock<JobSpec> =
+        std::sync::LazyLock::new(|| JobSpec::from_toml(SPEC, &|_| Some(Hash::of(b"data"))).expect("a sound spec"));
+    let mut spec = READ.clone();
+    (spec.workers.min, spec.workers.max) = (min, max);
+    spec.budget.max = Credits::from_micro(budget_micro);
+    spec.recovery.restarts = 2;
+    spec
 }
 
 pub fn transaction(signer: PublicKey, nonce: u64, expires: Height, action: Action) -> VerifiedTransaction {
@@ -163,6 +170,7 @@ pub fn receipt(lease: &deepmarket_ledger::Lease, sequence: u32, outcome: LeaseOu
         lease: lease.id,
         rank: lease.rank,
         sequence,
+        from: 0,
         rounds: 10 * u64::from(sequence),
         samples: 1_000_000 * u64::from(sequence),
         cpu_ms: 1_000 * u64::from(sequence),
@@ -170,6 +178,7 @@ pub fn receipt(lease: &deepmarket_ledger::Lease, sequence: u32, outcome: LeaseOu
         commitments: Hash::of(b"commitments"),
         loss_micro: 500_000,
         checkpoint: None,
+        missing: None,
         outcome,
     }
 }
@@ -386,6 +395,14 @@ impl Market {
         let lease = self.lease(job, rank);
         let key = self.ledger.machine(lease.machine).expect("it exists").key;
         self.next(key, Action::Receipt(receipt(lease, lease.sequence + 1, outcome)))
+    }
+
+    /// A block with a receipt of each active lease of a job: those that are new begin to train.
+    pub fn train(&mut self, ms: u64, job: JobId) {
+        let leases: Vec<_> = self.ledger.job(job).expect("the job exists").active.iter().copied().collect();
+        let ranks = leases.iter().map(|lease| self.ledger.lease(*lease).expect("it is active").rank as usize);
+        let receipts: Vec<_> = ranks.map(|rank| self.receipt(job, rank, LeaseOutcome::Running)).collect();
+        assert!(self.block(ms, receipts).iter().all(|code| *code == 0));
     }
 
     pub fn purses(&self, number: u8) -> (u64, u64) {

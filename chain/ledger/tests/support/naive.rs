@@ -43,8 +43,16 @@ pub struct Task {
     pub granted: i128,
     pub refunded: i128,
     pub blamed: Option<usize>,
-    /// The model that was kept on the way, and the rounds that were done when it was named.
-    pub kept: Option<(Hash, u64)>,
+    pub failures: u32,
+    /// The state that was kept on the way.
+    pub kept: Option<Checkpoint>,
+    /// When those began whose number the schedule is made for.
+    pub began: Option<i128>,
+    /// Model and parameters of the first worker that did all rounds.
+    pub done: Option<(Hash, Hash)>,
+    /// Who trained together after the last block, and how often that changed.
+    crew: Vec<usize>,
+    pub generation: u32,
 }
 
 #[derive(Clone)]
@@ -54,10 +62,13 @@ pub struct Share {
     pub host: usize,
     pub least: [i128; 4],
     pub state: LeaseState,
-    pub began: i128,
     pub metered: i128,
     pub last: Option<Receipt>,
-    pub model: Option<(Hash, Hash)>,
+    /// When its first receipt came, and when it began to train with the others.
+    pub ready: Option<i128>,
+    pub joined: Option<i128>,
+    /// Whom it misses.
+    pub misses: Option<usize>,
     pub paid: i128,
     pub paid_ms: i128,
 }
@@ -160,7 +171,7 @@ impl Naive {
         for (_, _, host) in due {
             let Some(offer) = self.hosts[host].offer else { continue };
             if offer.at_close == ChangeMode::AtOnce && !self.within(&offer, self.time) {
-                self.drop_work(host, LeaseState::Ended, PanicReason::MachineWithdrawn);
+                self.drop_work(host, LeaseState::Ended);
                 self.settle();
             }
             let h = &mut self.hosts[host];
@@ -179,10 +190,16 @@ impl Naive {
             // The loss of another one may have ended its last lease, and with it its offer.
             if silent(self, &host) {
                 (self.hosts[host].gone, self.hosts[host].heard) = (true, false);
-                let lost = self.drop_work(host, LeaseState::Lost, PanicReason::MachineLost);
+                let lost = self.drop_work(host, LeaseState::Lost);
                 self.count(host, lost, false);
                 self.settle();
             }
+        }
+        for job in 0..self.tasks.len() {
+            self.vote(job);
+        }
+        for job in 0..self.tasks.len() {
+            self.gather(job);
         }
         self.codes.retain(|code| code.expires > self.time);
         let poor = |job: &usize| {
@@ -348,7 +365,7 @@ impl Naive {
                 continue;
             }
             let mut waiting = [0; 4];
-            for task in self.tasks.iter().filter(|task| task.state == JobState::Queued) {
+            for task in (0..self.tasks.len()).filter(|job| self.waits(*job)).map(|job| &self.tasks[job]) {
                 let slots = &task.spec.budget.slots;
                 if slots.is_empty() || slots.contains(&(slot as u8)) {
                     waiting = plus(waiting, times(CORES(&task.spec.demand()), task.spec.workers.min.into()));
@@ -403,18 +420,96 @@ impl Naive {
         self.tasks[job].state = state;
     }
 
-    /// A machine drops its work: one job after the other, in order of leases. Tells how many leases that were.
-    fn drop_work(&mut self, host: usize, state: LeaseState, why: PanicReason) -> u32 {
-        let mut dropped = 0;
-        loop {
-            let mine = |share: &Share| share.host == host && share.state == LeaseState::Active;
-            let Some(first) = self.shares.iter().position(mine) else { return dropped };
-            let job = self.shares[first].job;
-            for share in self.shares[self.first_live..].iter_mut().filter(|share| share.job == job && mine(share)) {
-                share.state = state;
-                dropped += 1;
+    /// A machine drops its work. Tells how many leases that were.
+    fn drop_work(&mut self, host: usize, state: LeaseState) -> u32 {
+        let mine: Vec<usize> = self.live_numbers().filter(|share| self.shares[*share].host == host).collect();
+        let mut jobs: Vec<usize> = mine.iter().map(|share| self.shares[*share].job).collect();
+        mine.iter().for_each(|share| self.shares[*share].state = state);
+        jobs.sort();
+        jobs.dedup();
+        jobs.into_iter().for_each(|job| self.after_loss(job));
+        mine.len() as u32
+    }
+
+    fn live_numbers(&self) -> impl Iterator<Item = usize> {
+        (self.first_live..self.shares.len()).filter(|share| self.shares[*share].state == LeaseState::Active)
+    }
+
+    fn workers(&self, job: usize) -> Vec<usize> {
+        self.live_numbers().filter(|share| self.shares[*share].job == job).collect()
+    }
+
+    /// Those that train together, the longest-serving first.
+    pub fn members(&self, job: usize) -> Vec<usize> {
+        let mut members: Vec<usize> =
+            self.workers(job).into_iter().filter(|share| self.shares[*share].joined.is_some()).collect();
+        members.sort_by_key(|share| (self.shares[*share].joined, *share));
+        members
+    }
+
+    /// Workers of a job ended. Without members it is done, or has to recover, or never began.
+    fn after_loss(&mut self, job: usize) {
+        let nobody = self.workers(job).is_empty();
+        let task = &self.tasks[job];
+        if task.state.is_closed() || !self.members(job).is_empty() {
+            return;
+        }
+        match task.done {
+            Some((model, _)) => {
+                self.observe(job);
+                self.close(job, JobState::Finished(model), None);
             }
-            self.close(job, JobState::Panic(why), Some(first));
+            None if task.state == JobState::Running => self.tasks[job].state = JobState::Recovering,
+            None if nobody => self.tasks[job].state = if task.generation > 0 { JobState::Recovering } else { JobState::Queued },
+            None => {}
+        }
+    }
+
+    /// Members that the others can't work with are lost.
+    fn vote(&mut self, job: usize) {
+        loop {
+            let members = self.members(job);
+            let misses: Vec<usize> = members.iter().filter_map(|share| self.shares[*share].misses).collect();
+            let votes = |share: usize| misses.iter().filter(|missed| **missed == share).count();
+            let most = members.iter().map(|share| votes(*share)).max().unwrap_or(0);
+            let all: usize = members.iter().map(|share| votes(*share)).sum();
+            if most == 0 || (most * 2 <= members.len() && all < members.len()) {
+                return;
+            }
+            let goes = *members.iter().rev().find(|share| votes(**share) == most).expect("somebody has the most");
+            self.shares[goes].state = LeaseState::Lost;
+            self.count(self.shares[goes].host, 1, false);
+            self.after_loss(job);
+            self.settle();
+        }
+    }
+
+    /// Those that are ready join the others; the first ones wait for each other for a while.
+    fn gather(&mut self, job: usize) {
+        if self.tasks[job].state.is_closed() {
+            return;
+        }
+        let workers = self.workers(job);
+        let ready: Vec<i128> = workers.iter().filter_map(|share| self.shares[*share].ready).collect();
+        let waiting = workers.iter().filter(|share| self.shares[**share].joined.is_none());
+        let first = waiting.filter_map(|share| self.shares[*share].ready).min();
+        let late = first.is_some_and(|first| self.time - first >= 4 * i128::from(self.params.receipt_ms));
+        let is_time = !self.members(job).is_empty() || ready.len() == workers.len() || late;
+        if is_time && self.tasks[job].done.is_none() {
+            for share in workers {
+                let share = &mut self.shares[share];
+                if share.ready.is_some() && share.joined.is_none() {
+                    (share.joined, share.misses) = (Some(self.time), None);
+                }
+            }
+        }
+        let members = self.members(job);
+        if !members.is_empty() {
+            self.tasks[job].state = JobState::Running;
+        }
+        if members != self.tasks[job].crew {
+            self.tasks[job].crew = members;
+            self.tasks[job].generation += 1;
         }
     }
 
@@ -429,54 +524,115 @@ impl Naive {
         }
     }
 
+    /// Submitted or recovering, and without workers.
+    pub fn waits(&self, job: usize) -> bool {
+        matches!(self.tasks[job].state, JobState::Queued | JobState::Recovering) && self.workers(job).is_empty()
+    }
+
     fn start_jobs(&mut self) {
-        let slot = self.slot_number(self.time);
+        let slot = (self.slot_number(self.time) % 4) as u8;
+        let its_slot = |naive: &Naive, job: usize| {
+            let slots = &naive.tasks[job].spec.budget.slots;
+            slots.is_empty() || slots.contains(&slot)
+        };
+        let affordable = |naive: &Naive, job: usize, credits: i128| {
+            let demand = CORES(&naive.tasks[job].spec.demand());
+            let one = naive.cost(demand, naive.prices_now(), naive.params.receipt_ms.into());
+            if one == 0 { i128::MAX } else { credits.max(0) / one }
+        };
+        for job in 0..self.tasks.len() {
+            if !self.waits(job) || !its_slot(self, job) {
+                continue;
+            }
+            let workers = &self.tasks[job].spec.workers;
+            let (least, most) = (workers.min as usize, affordable(self, job, self.escrow(job)).min(workers.max.into()));
+            if most < least as i128 {
+                continue;
+            }
+            let mut chosen = self.choose(job, &self.unwelcome(job), most);
+            if chosen.len() < least {
+                chosen = self.choose(job, &[], most);
+            }
+            if chosen.len() >= least {
+                if self.tasks[job].state == JobState::Queued {
+                    (self.tasks[job].state, self.tasks[job].began) = (JobState::Matched, Some(self.time));
+                }
+                self.begin(job, chosen);
+            }
+        }
         for job in 0..self.tasks.len() {
             let task = &self.tasks[job];
-            let slots = &task.spec.budget.slots;
-            if task.state != JobState::Queued || !(slots.is_empty() || slots.contains(&((slot % 4) as u8))) {
+            if task.state.is_closed() || task.done.is_some() || !its_slot(self, job) {
                 continue;
             }
-            let demand = CORES(&task.spec.demand());
-            let mut hosts: Vec<usize> = (0..self.hosts.len()).filter(|host| self.ready(*host)).collect();
-            hosts.sort_by_key(|i| {
-                let h = &self.hosts[*i];
-                let speed = if h.shown_speed > 0 { h.shown_speed } else { h.config.speed.into() };
-                (-h.trust, -speed, MachineId::from_key(&h.key))
+            let workers = self.workers(job);
+            if workers.is_empty() || workers.len() >= task.spec.workers.max as usize {
+                continue;
+            }
+            let all: i128 = workers.iter().map(|share| self.interval(&self.shares[*share])).sum();
+            let more = i128::from(task.spec.workers.max) - workers.len() as i128;
+            let more = more.min(affordable(self, job, self.escrow(job) - all));
+            if more > 0 {
+                let chosen = self.choose(job, &self.unwelcome(job), more);
+                self.begin(job, chosen);
+            }
+        }
+    }
+
+    /// Machines that won't do for more workers of a job.
+    fn unwelcome(&self, job: usize) -> Vec<usize> {
+        let shares: Vec<&Share> = self.shares.iter().filter(|share| share.job == job).collect();
+        let shared = self.tasks[job].spec.workers.share_machine;
+        let is_unwelcome = |host: &usize| {
+            let here = || shares.iter().filter(|share| share.host == *host);
+            let failed = |share: &Share| matches!(share.state, LeaseState::Failed(why) if !why.is_preemption());
+            here().any(|share| failed(share) || (share.state == LeaseState::Active && !shared))
+                || here().filter(|share| share.state == LeaseState::Lost).count() >= 3
+        };
+        (0..self.hosts.len()).filter(is_unwelcome).collect()
+    }
+
+    /// Machines for up to so many more workers.
+    fn choose(&self, job: usize, unwelcome: &[usize], limit: i128) -> Vec<usize> {
+        let task = &self.tasks[job];
+        let demand = CORES(&task.spec.demand());
+        let mut hosts: Vec<usize> = (0..self.hosts.len()).filter(|host| !unwelcome.contains(host) && self.ready(*host)).collect();
+        hosts.sort_by_key(|i| {
+            let h = &self.hosts[*i];
+            let speed = if h.shown_speed > 0 { h.shown_speed } else { h.config.speed.into() };
+            (-h.trust, -speed, MachineId::from_key(&h.key))
+        });
+        let free = |host: usize, used: [i128; 4]| {
+            let offer = CORES(&self.hosts[host].offer.expect("it is ready").resources);
+            [0, 1, 2, 3].map(|i| offer[i] - used[i])
+        };
+        let hosts: Vec<(usize, [i128; 4])> = hosts.into_iter().map(|host| (host, free(host, self.used(host)))).collect();
+        let passes = if task.spec.workers.share_machine { i128::from(task.spec.workers.max) } else { 1 };
+        let mut chosen = vec![];
+        for pass in 1..=passes {
+            chosen.extend(hosts.iter().filter(|(_, free)| fits(times(demand, pass), *free)).map(|(host, _)| *host));
+        }
+        chosen.truncate(limit as usize);
+        chosen
+    }
+
+    fn begin(&mut self, job: usize, hosts: Vec<usize>) {
+        for host in hosts {
+            let least = MICRO(&self.hosts[host].offer.expect("it is ready").minimum);
+            self.shares.push(Share {
+                job,
+                rank: self.shares.iter().filter(|share| share.job == job).count() as u32,
+                host,
+                least,
+                state: LeaseState::Active,
+                metered: self.time,
+                last: None,
+                ready: None,
+                joined: None,
+                misses: None,
+                paid: 0,
+                paid_ms: 0,
             });
-            let free = |host: usize, used: [i128; 4]| {
-                let offer = CORES(&self.hosts[host].offer.expect("it is ready").resources);
-                [0, 1, 2, 3].map(|i| offer[i] - used[i])
-            };
-            let hosts: Vec<(usize, [i128; 4])> = hosts.into_iter().map(|host| (host, free(host, self.used(host)))).collect();
-            let passes = if task.spec.workers.share_machine { i128::from(task.spec.workers.max) } else { 1 };
-            let mut chosen = vec![];
-            for pass in 1..=passes {
-                chosen.extend(hosts.iter().filter(|(_, free)| fits(times(demand, pass), *free)).map(|(host, _)| *host));
-            }
-            let one = self.cost(demand, self.prices_now(), self.params.receipt_ms.into());
-            let affordable = if one == 0 { i128::MAX } else { self.escrow(job) / one };
-            chosen.truncate(affordable.min(task.spec.workers.max.into()) as usize);
-            if chosen.len() < task.spec.workers.min as usize {
-                continue;
-            }
-            self.tasks[job].state = JobState::Matched;
-            for (rank, host) in (0..).zip(chosen) {
-                let least = MICRO(&self.hosts[host].offer.expect("it is ready").minimum);
-                self.shares.push(Share {
-                    job,
-                    rank,
-                    host,
-                    least,
-                    state: LeaseState::Active,
-                    began: self.time,
-                    metered: self.time,
-                    last: None,
-                    model: None,
-                    paid: 0,
-                    paid_ms: 0,
-                });
-            }
         }
     }
 
@@ -656,7 +812,7 @@ impl Naive {
             naive.works(i) && (ends_them || !fits(naive.used(i), CORES(&offer.resources)))
         };
         if mode == ChangeMode::AtOnce && in_the_way(self) {
-            let taken = self.drop_work(i, LeaseState::Ended, PanicReason::MachineWithdrawn);
+            let taken = self.drop_work(i, LeaseState::Ended);
             self.count(i, taken, false);
             self.settle();
         }
@@ -738,7 +894,7 @@ impl Naive {
                 } else {
                     (self.hosts[i].leaving, self.hosts[i].next) = (true, None);
                     if *mode == ChangeMode::AtOnce {
-                        let taken = self.drop_work(i, LeaseState::Ended, PanicReason::MachineWithdrawn);
+                        let taken = self.drop_work(i, LeaseState::Ended);
                         self.count(i, taken, false);
                     }
                     0
@@ -764,7 +920,7 @@ impl Naive {
             Action::Borrow { spec } => {
                 let Ok(spec) = JobSpec::from_bytes(spec) else { return 2050 };
                 let open = self.tasks.iter().filter(|task| task.owner == me && !task.state.is_closed()).count();
-                let queued = self.tasks.iter().filter(|task| task.state == JobState::Queued).count();
+                let queued = (0..self.tasks.len()).filter(|job| self.waits(*job)).count();
                 let budget = i128::from(spec.budget.max.micro());
                 let one = |prices| self.cost(CORES(&spec.demand()), prices, self.params.receipt_ms.into());
                 let today = self.days.last().expect("the first block sets prices");
@@ -783,8 +939,20 @@ impl Naive {
                     let granted = person.granted.min(budget);
                     person.granted -= granted;
                     person.earned -= budget - granted;
-                    let (state, blamed, kept) = (JobState::Queued, None, None);
-                    self.tasks.push(Task { owner: me, spec, state, granted, refunded: 0, blamed, kept });
+                    self.tasks.push(Task {
+                        owner: me,
+                        spec,
+                        state: JobState::Queued,
+                        granted,
+                        refunded: 0,
+                        blamed: None,
+                        failures: 0,
+                        kept: None,
+                        began: None,
+                        done: None,
+                        crew: vec![],
+                        generation: 0,
+                    });
                     0
                 }
             }
@@ -823,9 +991,26 @@ impl Naive {
         if share.state != LeaseState::Active {
             return 2077;
         }
-        if last.is_some_and(|l| receipt.rounds < l.rounds || receipt.samples < l.samples || receipt.cpu_ms < l.cpu_ms) {
+        let trained = last.filter(|last| last.rounds > last.from);
+        if last.is_some_and(|l| receipt.samples < l.samples || receipt.cpu_ms < l.cpu_ms)
+            || trained.is_some_and(|last| receipt.rounds < last.rounds)
+        {
             return 2076;
         }
+        if receipt.from > receipt.rounds
+            || trained.is_some_and(|last| receipt.from != last.from)
+            || receipt.checkpoint.is_some_and(|kept| kept.rounds > receipt.rounds)
+        {
+            return 2079;
+        }
+        let missed = receipt.missing.map(|missed| (missed.0 as usize).wrapping_sub(1));
+        if missed.is_some_and(|missed| missed == i || self.shares.get(missed).is_none_or(|other| other.job != share.job)) {
+            return 2078;
+        }
+        if matches!(receipt.outcome, LeaseOutcome::Finished(_)) && share.joined.is_none() {
+            return 2080;
+        }
+        let is_first = self.members(share.job).first() == Some(&i);
         let from = share.metered.max(self.time - i128::from(self.params.receipt_ms));
         let demand = CORES(&self.tasks[share.job].spec.demand());
         let (first, last) = (self.slot_number(from), self.slot_number(self.time));
@@ -845,56 +1030,52 @@ impl Naive {
         share.paid += payout;
         share.paid_ms += now - from;
         share.metered = now;
-        share.last = Some(*receipt);
+        (share.last, share.misses) = (Some(*receipt), missed);
+        share.ready = share.ready.or(Some(now));
         let (job, host) = (share.job, share.host);
         let task = &mut self.tasks[job];
-        if let Some(model) = receipt.checkpoint
-            && receipt.rank == 0
-            && task.kept.is_none_or(|(kept, _)| kept != model)
+        if let Some(named) = receipt.checkpoint
+            && is_first
+            && task.kept.is_none_or(|kept| kept.rounds < named.rounds)
         {
-            task.kept = Some((model, receipt.rounds));
-        }
-        if task.state == JobState::Matched {
-            task.state = JobState::Running;
+            task.kept = Some(named);
         }
         match receipt.outcome {
             LeaseOutcome::Running => {}
             LeaseOutcome::Failed(reason) => {
                 self.shares[i].state = LeaseState::Failed(reason);
-                self.close(job, JobState::Panic(PanicReason::Failed(reason)), Some(i));
+                task.failures += u32::from(!reason.is_preemption());
+                self.hosts[host].heard &= reason != FailureReason::OwnerReturned;
+                let too_many = task.failures > task.spec.recovery.restarts;
+                if too_many || [FailureReason::Diverged, FailureReason::Disagreement].contains(&reason) {
+                    self.close(job, JobState::Panic(PanicReason::Failed(reason)), Some(i));
+                } else {
+                    self.after_loss(job);
+                }
             }
             LeaseOutcome::Finished(model) => {
                 self.shares[i].state = LeaseState::Finished;
-                self.shares[i].model = Some((model, receipt.parameters));
                 self.count(host, 1, true);
-                let all: Vec<&Share> = self.shares.iter().filter(|share| share.job == job).collect();
-                let mut models: Vec<_> = all.iter().filter_map(|share| share.model).collect();
-                let finished = models.len();
-                models.dedup();
-                if models.len() > 1 {
+                let mine = (model, receipt.parameters);
+                if *self.tasks[job].done.get_or_insert(mine) == mine {
+                    self.after_loss(job);
+                } else {
                     self.close(job, JobState::Panic(PanicReason::Disagreement), Some(i));
-                } else if finished == all.len() {
-                    self.observe(job);
-                    self.close(job, JobState::Finished(model), None);
                 }
             }
         }
         0
     }
 
-    /// What the machines of a finished job were worth to it: training passes three times over each sample, they shared the work
-    /// in equal parts, and speeds are in millions a second. The mean of this and what each showed before.
+    /// What the machines of a finished job were worth to it: training passes three times over each sample, and speeds are in
+    /// millions a second. The mean of this and what each showed before.
     fn observe(&mut self, job: usize) {
         let multiply_adds = i128::from(self.tasks[job].spec.check().expect("it was accepted").multiply_adds);
-        let all: Vec<&Share> = self.shares.iter().filter(|share| share.job == job).collect();
-        let samples: i128 = all.iter().filter_map(|share| share.last).map(|receipt| i128::from(receipt.samples)).sum();
-        let lasted_ms = (self.time - all[0].began).max(1);
-        let speed = 3 * samples * multiply_adds / (lasted_ms * all.len() as i128 * 1_000);
-        let mut hosts: Vec<usize> = all.iter().map(|share| share.host).collect();
-        hosts.sort();
-        hosts.dedup();
-        for host in hosts {
-            let shown = &mut self.hosts[host].shown_speed;
+        for share in self.shares.iter().filter(|share| share.job == job && share.state == LeaseState::Finished) {
+            let samples = i128::from(share.last.expect("it reported its end").samples);
+            let trained_ms = (share.metered - share.joined.expect("a member")).max(1);
+            let speed = 3 * samples * multiply_adds / (trained_ms * 1_000);
+            let shown = &mut self.hosts[share.host].shown_speed;
             *shown = match (*shown, speed) {
                 (shown, 0) => shown,
                 (0, speed) => speed,

@@ -8,9 +8,9 @@ use std::{
 };
 
 use deepmarket_job::{
-    DatasetManifest, JobSpec,
+    DatasetManifest, JobSpec, Shard,
     protocol::{Part, Reply, Request, bytes_to_floats, floats_to_bytes, read_frame, write_frame},
-    shards_of_rank,
+    share_out,
 };
 use deepmarket_types::Hash;
 
@@ -61,12 +61,13 @@ impl Process {
     pub fn join(&mut self, spec: &JobSpec, dataset: &Dataset, rank: u32, world: u32) -> Hash {
         let train_samples = dataset.manifest.split(&spec.data.train).expect("a split").samples;
         let data = dataset.manifest.to_bytes();
-        let reply = self.ask(&Request::Start { spec: spec.to_bytes(), seed: Hash::of(b"job"), rank, world, train_samples, data });
+        let reply = self.ask(&Request::Start { spec: spec.to_bytes(), seed: Hash::of(b"job"), world, train_samples, data });
         let Reply::Started { parameters, .. } = reply else { panic!("{reply:?}") };
         for (part, split) in [(Part::Train, &spec.data.train), (Part::Validate, &spec.data.validate)] {
             let shards = &dataset.manifest.split(split).expect("a split").shards;
-            for index in shards_of_rank(shards, world, rank) {
-                let reply = self.ask(&Request::Shard { part, bytes: dataset.shard(&shards[index].hash).to_vec() });
+            for index in share(shards, rank, world) {
+                let bytes = dataset.shard(&shards[index as usize].hash).to_vec();
+                let reply = self.ask(&Request::Shard { part, index, bytes });
                 assert!(matches!(reply, Reply::Loaded { .. }), "{reply:?}");
             }
         }
@@ -84,6 +85,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a rank holds of a split where all are equally fast.
+fn share(shards: &[Shard], rank: u32, world: u32) -> Vec<u32> {
+    let samples: Vec<u64> = shards.iter().map(|shard| shard.samples).collect();
+    share_out(&samples, &vec![1; world as usize], &vec![Vec::new(); world as usize])[rank as usize].clone()
 }
 
 /// A manifest and its shards.

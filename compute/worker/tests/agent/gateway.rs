@@ -1,4 +1,5 @@
-//! The stand-in gateway: one job, three leases, the rules about receipts that matter to an agent, and switches to break it.
+//! The stand-in gateway: one job, its leases and members, the rules about receipts that matter to an agent, and switches to break
+//! it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +15,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use deepmarket_api::{
-    Assignment, CheckpointView, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress, ProgressBatch, ProgressKind,
+    Assignment, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress, ProgressBatch, ProgressKind,
     RankView, Status, TransactionStatus, progress_content,
 };
 use deepmarket_job::{DatasetManifest, Features, JobSpec, Shard, Split, Targets};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{
-    AccountId, Action, ChainId, Credits, Domain, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseOutcome, LeaseState,
+    AccountId, Action, ChainId, Checkpoint, Credits, Domain, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseOutcome, LeaseState,
     MachineConfig, MachineId, MachineReason, MachineState, Receipt, Resources, SecretKey, TimeMs, Transaction,
 };
 use serde::Serialize;
@@ -40,12 +41,20 @@ pub struct Gateway {
 
 /// What the stand-in knows.
 pub struct Fake {
+    net: Net,
     url: String,
     peer: Peer,
     machines: Vec<SecretKey>,
     nonces: BTreeMap<MachineId, u64>,
     pub addresses: BTreeMap<MachineId, Vec<String>>,
-    assignments: Vec<Assignment>,
+    spec: String,
+    generation: u32,
+    /// Indexes of leases.
+    members: Vec<usize>,
+    /// Whom the members' last receipts named.
+    missing: BTreeMap<usize, LeaseId>,
+    /// What the first finished one reported.
+    result: Option<Hash>,
     pub leases: Vec<LeaseView>,
     pub receipts: Vec<Receipt>,
     pub progress: Vec<Progress>,
@@ -53,7 +62,7 @@ pub struct Fake {
     pub blobs: BTreeMap<Hash, Bytes>,
     manifest: Hash,
     /// The last checkpoint that receipts named.
-    checkpoint: Option<CheckpointView>,
+    checkpoint: Option<Checkpoint>,
     /// Has no room for blobs, and how many it refused.
     pub full: bool,
     pub refused: usize,
@@ -71,12 +80,17 @@ impl Gateway {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let fake = Fake {
+            net: net.clone(),
             url: url.clone(),
             peer: Peer { peer_id: net.peer_id(), addresses: net.addresses() },
             machines: machines.to_vec(),
             nonces: BTreeMap::new(),
             addresses: BTreeMap::new(),
-            assignments: Vec::new(),
+            spec: String::new(),
+            generation: 0,
+            members: Vec::new(),
+            missing: BTreeMap::new(),
+            result: None,
             leases: Vec::new(),
             receipts: Vec::new(),
             progress: Vec::new(),
@@ -106,15 +120,20 @@ impl Gateway {
         }
     }
 
-    /// Matches a job with the three machines. Its name says how the stand-in trainers behave.
-    pub fn submit_job(&self, name: &str) {
+    /// Matches a job with the first machines. Its name says how the stand-in trainers behave, and what kind it is.
+    pub fn submit_job(&self, name: &str, workers: usize) {
         let mut state = self.state();
+        let kind = if name == "predict" { "predict" } else { "train" };
+        let model = match kind {
+            "predict" => format!("parameters = \"{}\"", self.net.blobs().put(&[0; 200]).unwrap()),
+            _ => String::new(),
+        };
         let toml = format!(
             r#"
             name = "{name}"
-            kind = "train"
+            kind = "{kind}"
             [workers]
-            min = 3
+            min = 1
             max = 3
             cores = 1
             ram_mib = 512
@@ -127,6 +146,7 @@ impl Gateway {
             [model]
             input = [4]
             layers = [{{ linear = {{ out = 2 }} }}]
+            {model}
             [training]
             loss = "cross_entropy"
             optimizer = {{ sgd = {{ lr = 1e-2 }} }}
@@ -140,46 +160,8 @@ impl Gateway {
             state.manifest
         );
         let spec = JobSpec::from_toml(&toml, &|_| None).unwrap();
-        let ids: Vec<MachineId> = state.machines.iter().map(|key| MachineId::from_key(&key.public())).collect();
-        let ranks: Vec<RankView> = ids
-            .iter()
-            .enumerate()
-            .map(|(rank, machine)| RankView {
-                rank: rank as u32,
-                lease: LeaseId(rank as u64 + 1),
-                machine: *machine,
-                key: state.machines[rank].public(),
-                addresses: state.addresses[machine].clone(),
-            })
-            .collect();
-        for rank in &ranks {
-            state.assignments.push(Assignment {
-                lease: rank.lease,
-                job: JOB,
-                rank: rank.rank,
-                sequence: 0,
-                spec: hex::encode(spec.to_bytes()),
-                seed: Hash::of(b"seed"),
-                resources: Resources { cores: 1, gpus: 0, ram_mib: 512, disk_mib: 0 },
-                ranks: ranks.clone(),
-            });
-            state.leases.push(LeaseView {
-                id: rank.lease,
-                job: JOB,
-                rank: rank.rank,
-                machine: rank.machine,
-                owner: AccountId([0; 20]),
-                state: LeaseState::Active,
-                started: TimeMs(0),
-                sequence: 0,
-                rounds: 0,
-                samples: 0,
-                cpu_ms: 0,
-                paid: Credits::ZERO,
-                paid_ms: 0,
-                parameters: None,
-            });
-        }
+        state.spec = hex::encode(spec.to_bytes());
+        (0..workers).for_each(|machine| state.lease(machine));
     }
 }
 
@@ -205,6 +187,55 @@ fn put_data(net: &Net) -> Hash {
 }
 
 impl Fake {
+    /// Gives a machine a lease of the job.
+    pub fn lease(&mut self, machine: usize) {
+        let rank = self.leases.len() as u32;
+        self.leases.push(LeaseView {
+            id: LeaseId(u64::from(rank) + 1),
+            job: JOB,
+            rank,
+            machine: MachineId::from_key(&self.machines[machine].public()),
+            owner: AccountId([0; 20]),
+            state: LeaseState::Active,
+            started: TimeMs(0),
+            sequence: 0,
+            rounds: 0,
+            samples: 0,
+            cpu_ms: 0,
+            paid: Credits::ZERO,
+            paid_ms: 0,
+            parameters: None,
+        });
+    }
+
+    /// The ledger's rules in short: ready leases become members, at the start once all are ready.
+    fn admit(&mut self) {
+        let active: Vec<usize> = (0..self.leases.len()).filter(|i| self.leases[*i].state == LeaseState::Active).collect();
+        let ready = |i: &usize| self.leases[*i].sequence > 0;
+        if self.members.is_empty() && !active.iter().all(ready) {
+            return;
+        }
+        let new: Vec<usize> = active.iter().copied().filter(ready).filter(|i| !self.members.contains(i)).collect();
+        if !new.is_empty() {
+            self.members.extend(new);
+            self.generation += 1;
+        }
+    }
+
+    /// Ends a lease.
+    pub fn leave(&mut self, index: usize, state: LeaseState) {
+        self.leases[index].state = state;
+        if self.members.contains(&index) {
+            self.members.retain(|member| *member != index);
+            self.generation += 1;
+        }
+        self.missing.remove(&index);
+    }
+
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
     pub fn receipts_of_each_rank(&self, count: usize) -> bool {
         (0..3).all(|rank| self.receipts.iter().filter(|r| r.rank == rank && r.rounds > 0).count() >= count)
     }
@@ -214,8 +245,8 @@ impl Fake {
     }
 
     /// The different checkpoints that receipts named, in order.
-    pub fn checkpoints(&self) -> Vec<Hash> {
-        let mut named: Vec<Hash> = self.receipts.iter().filter_map(|receipt| receipt.checkpoint).collect();
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        let mut named: Vec<Checkpoint> = self.receipts.iter().filter_map(|receipt| receipt.checkpoint).collect();
         named.dedup();
         named
     }
@@ -229,12 +260,27 @@ impl Fake {
     }
 
     fn assignments_of(&self, machine: MachineId) -> Vec<Assignment> {
-        let active = |a: &&Assignment| {
-            let lease = self.leases.iter().find(|lease| lease.id == a.lease).unwrap();
-            lease.machine == machine && lease.state == LeaseState::Active
+        let member = |index: &usize| {
+            let lease = &self.leases[*index];
+            let key = self.machines.iter().find(|key| MachineId::from_key(&key.public()) == lease.machine).unwrap().public();
+            let addresses = self.addresses[&lease.machine].clone();
+            RankView { rank: lease.rank, lease: lease.id, machine: lease.machine, key, addresses, speed: 1 }
         };
-        let named = self.assignments.iter().filter(active).filter(|_| !self.lags);
-        named.map(|a| Assignment { sequence: self.leases[a.rank as usize].sequence, ..a.clone() }).collect()
+        let active = self.leases.iter().filter(|lease| lease.machine == machine && lease.state == LeaseState::Active);
+        let assignment = |lease: &LeaseView| Assignment {
+            lease: lease.id,
+            job: JOB,
+            rank: lease.rank,
+            sequence: lease.sequence,
+            spec: self.spec.clone(),
+            seed: Hash::of(b"seed"),
+            resources: Resources { cores: 1, gpus: 0, ram_mib: 512, disk_mib: 0 },
+            generation: self.generation,
+            members: self.members.iter().map(member).collect(),
+            world: 3,
+            checkpoint: self.checkpoint,
+        };
+        active.filter(|_| !self.lags).map(assignment).collect()
     }
 
     fn apply(&mut self, transaction: Transaction) -> u16 {
@@ -258,8 +304,9 @@ impl Fake {
 
     /// As the ledger does it (`chain/ledger/src/receipt.rs`).
     fn receipt(&mut self, machine: MachineId, receipt: Receipt) -> u16 {
-        let lease = self.leases.iter_mut().find(|lease| lease.id == receipt.lease).unwrap();
-        assert_eq!(lease.machine, machine);
+        let index = receipt.lease.0 as usize - 1;
+        let lease = &mut self.leases[index];
+        assert_eq!((lease.machine, lease.rank), (machine, receipt.rank));
         if receipt.sequence <= lease.sequence {
             let same = self.receipts.contains(&receipt);
             assert!(same || receipt.sequence < lease.sequence, "an agent never equivocates");
@@ -269,17 +316,31 @@ impl Fake {
             return 2077;
         }
         assert!(receipt.rounds >= lease.rounds && receipt.samples >= lease.samples && receipt.cpu_ms >= lease.cpu_ms);
+        assert!(receipt.from <= receipt.rounds);
         (lease.sequence, lease.rounds, lease.samples) = (receipt.sequence, receipt.rounds, receipt.samples);
-        if let Some(model) = receipt.checkpoint {
-            self.checkpoint = Some(CheckpointView { model, rounds: receipt.rounds });
+        if let Some(checkpoint) = receipt.checkpoint.filter(|_| self.members.first() == Some(&index)) {
+            self.checkpoint = self.checkpoint.filter(|kept| kept.rounds >= checkpoint.rounds).or(Some(checkpoint));
         }
         self.receipts.push(receipt);
+        match receipt.missing {
+            Some(missing) => self.missing.insert(index, missing),
+            None => self.missing.remove(&index),
+        };
         match receipt.outcome {
-            LeaseOutcome::Running => {}
-            LeaseOutcome::Finished(_) => lease.state = LeaseState::Finished,
-            LeaseOutcome::Failed(reason) => {
-                lease.state = LeaseState::Failed(reason);
-                self.close();
+            LeaseOutcome::Running => self.admit(),
+            LeaseOutcome::Finished(result) => {
+                assert_eq!(*self.result.get_or_insert(result), result, "all report the same result");
+                self.leave(index, LeaseState::Finished);
+                if self.members.is_empty() {
+                    self.close();
+                }
+            }
+            LeaseOutcome::Failed(reason) => self.leave(index, LeaseState::Failed(reason)),
+        }
+        if let Some(missing) = receipt.missing {
+            let blamed = self.missing.values().filter(|lease| **lease == missing).count();
+            if 2 * blamed > self.members.len() {
+                self.leave(missing.0 as usize - 1, LeaseState::Lost);
             }
         }
         0
@@ -303,7 +364,10 @@ impl Fake {
             paid: Credits::ZERO,
             leases: self.leases.clone(),
             result: None,
-            checkpoint: self.checkpoint.clone(),
+            checkpoint: self.checkpoint,
+            generation: self.generation,
+            members: self.members.iter().map(|index| self.leases[*index].id).collect(),
+            failures: 0,
         }
     }
 
@@ -386,6 +450,10 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
             }
             StatusCode::NO_CONTENT.into_response()
         }
+        (Method::HEAD, ["blobs", hash]) => match fake.blobs.contains_key(&hash.parse().unwrap()) {
+            true => StatusCode::OK.into_response(),
+            false => StatusCode::NOT_FOUND.into_response(),
+        },
         (Method::PUT, ["blobs", hash]) => {
             let hash: Hash = hash.parse().unwrap();
             assert_eq!(Hash::of(&body), hash);
@@ -393,6 +461,7 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
                 fake.refused += 1;
                 return refuse(StatusCode::INSUFFICIENT_STORAGE, "storage_full", true);
             }
+            fake.net.blobs().put_verified(&hash, &body).unwrap();
             fake.blobs.insert(hash, body);
             StatusCode::NO_CONTENT.into_response()
         }

@@ -19,6 +19,7 @@ use std::{
 };
 
 use deepmarket_api::{Client, ProgressKind};
+use deepmarket_job::Predictions;
 use deepmarket_types::{FailureReason, LeaseOutcome, LeaseState, SecretKey};
 use deepmarket_worker::{WorkerConfig, run};
 use gateway::{Gateway, chain};
@@ -36,9 +37,13 @@ fn main() {
     let scenarios: &[Scenario] = &[
         ("three_agents_train_report_and_agree_while_the_gateway_goes_away", || Box::pin(finishes("steady", true))),
         ("a_gateway_that_lags_behind_stops_nothing", || Box::pin(lags())),
-        ("a_crash_of_one_trainer_is_told_by_its_own_rank", || Box::pin(fails("crash", FailureReason::TrainerCrashed, 1))),
-        ("a_trainer_out_of_memory_is_told_as_that", || Box::pin(fails("oom", FailureReason::OutOfMemory, 1))),
-        ("different_parameters_end_the_job", || Box::pin(fails("disagree", FailureReason::Disagreement, 3))),
+        ("when_a_trainer_crashes_the_others_go_on", || Box::pin(goes_on("crash", FailureReason::TrainerCrashed, 1))),
+        ("a_trainer_out_of_memory_is_told_as_that", || Box::pin(goes_on("oom", FailureReason::OutOfMemory, 1))),
+        ("one_that_holds_other_parameters_leaves", || Box::pin(goes_on("disagree", FailureReason::Disagreement, 2))),
+        ("a_machine_that_falls_silent_is_left_behind", || Box::pin(falls_silent())),
+        ("one_that_comes_later_takes_its_share", || Box::pin(grows())),
+        ("when_all_are_lost_new_ones_go_on_from_the_checkpoint", || Box::pin(all_are_lost())),
+        ("predictions_of_all_shards_are_stored", || Box::pin(predicts())),
         ("a_job_that_was_cancelled_ends_its_trainers_promptly", || Box::pin(cancelled())),
         ("an_owner_who_comes_back_gets_the_machine_and_the_chain_is_told", || Box::pin(owner_returns())),
         ("an_agent_that_was_restarted_gives_its_lease_back", || Box::pin(restarted())),
@@ -98,6 +103,7 @@ impl Market {
             key: machine_key(number),
             client: Client::new(vec![self.gateway.url.clone()]).unwrap(),
             listen: vec![],
+            announce: vec![],
         };
         let stop = CancellationToken::new();
         Agent { task: tokio::spawn(run(config, stop.clone())), stop }
@@ -146,7 +152,7 @@ fn trainer_program(home: &Path) -> PathBuf {
 
 async fn finishes(name: &str, outage: bool) {
     let market = Market::start().await;
-    market.gateway.submit_job(name);
+    market.gateway.submit_job(name, 3);
     if outage {
         market.until("a receipt of each rank", |m| m.gateway.state().receipts_of_each_rank(1)).await;
         market.gateway.state().down = true;
@@ -156,6 +162,7 @@ async fn finishes(name: &str, outage: bool) {
     market.until("the job is closed", |m| m.gateway.state().closed()).await;
     // The last progress may still be on its way.
     market.until("three farewells", |m| m.gateway.state().progress_of(|k| matches!(k, ProgressKind::Done { .. })) == 3).await;
+    each_sample_counts_once_an_epoch(&market);
     {
         let state = market.gateway.state();
         assert!(state.leases.iter().all(|lease| lease.state == LeaseState::Finished), "{:?}", state.leases);
@@ -187,7 +194,7 @@ async fn finishes(name: &str, outage: bool) {
 
 async fn lags() {
     let market = Market::start().await;
-    market.gateway.submit_job("slow");
+    market.gateway.submit_job("slow", 3);
     market.until("training began", |m| m.gateway.state().receipts_of_each_rank(1)).await;
     market.gateway.state().lags = true;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -198,22 +205,127 @@ async fn lags() {
     market.end().await;
 }
 
-/// `tellers`: how many ranks may tell. A rank that only lost another one leaves it to that one.
-async fn fails(name: &str, reason: FailureReason, tellers: usize) {
+/// By the job's ledger of batches: a later entry replaces what an earlier one said of the same rounds.
+fn each_sample_counts_once_an_epoch(market: &Market) {
+    let state = market.gateway.state();
+    let mut entries: Vec<(u64, u64, u64, u64)> = Vec::new();
+    for entry in &state.progress {
+        if let ProgressKind::Trained { from, to, epoch, samples, .. } = entry.kind {
+            entries.retain(|(begin, ..)| *begin < from);
+            entries.push((from, to, epoch, samples));
+        }
+    }
+    assert!(entries.windows(2).all(|pair| pair[0].1 == pair[1].0), "no gaps and no overlaps: {entries:?}");
+    assert_eq!((entries[0].0, entries.last().unwrap().1), (0, trainer::ROUNDS), "{entries:?}");
+    for epoch in 0..3 {
+        let samples: u64 = entries.iter().filter(|entry| entry.2 == epoch).map(|entry| entry.3).sum();
+        assert_eq!(samples, 60, "epoch {epoch}: {entries:?}");
+    }
+    let trained = |kind: &ProgressKind| matches!(kind, ProgressKind::Epoch { trained: 60, .. });
+    assert_eq!(state.progress_of(trained), 3);
+}
+
+async fn goes_on(name: &str, reason: FailureReason, blamed: u32) {
     let market = Market::start().await;
-    market.gateway.submit_job(name);
+    market.gateway.submit_job(name, 3);
     market.until("the job is closed", |m| m.gateway.state().closed()).await;
     market.until("no trainer is left", |m| m.trainers().is_empty()).await;
-    let failures: Vec<_> = market.gateway.state().receipts.iter().map(|r| r.outcome).collect();
-    let failures: Vec<_> = failures.into_iter().filter(|outcome| *outcome != LeaseOutcome::Running).collect();
-    assert!((1..=tellers).contains(&failures.len()), "{failures:?}");
-    assert!(failures.iter().all(|outcome| *outcome == LeaseOutcome::Failed(reason)), "{failures:?}");
+    {
+        let state = market.gateway.state();
+        for lease in &state.leases {
+            let expected = if lease.rank == blamed { LeaseState::Failed(reason) } else { LeaseState::Finished };
+            assert_eq!(lease.state, expected, "worker {}", lease.rank);
+        }
+    }
+    each_sample_counts_once_an_epoch(&market);
+    market.end().await;
+}
+
+/// Its agent is gone without a word, as after a power cut, and so are its streams.
+async fn falls_silent() {
+    let mut market = Market::start().await;
+    market.gateway.submit_job("steady", 3);
+    market.until("training began", |m| m.gateway.state().receipts_of_each_rank(1)).await;
+    let agent = market.agents.remove(2);
+    agent.task.abort();
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    {
+        let state = market.gateway.state();
+        assert_eq!(state.leases[2].state, LeaseState::Lost, "both others named it");
+        assert!(state.leases[..2].iter().all(|lease| lease.state == LeaseState::Finished));
+    }
+    each_sample_counts_once_an_epoch(&market);
+    market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    market.end().await;
+}
+
+async fn grows() {
+    let market = Market::start().await;
+    market.gateway.submit_job("steady", 1);
+    market.until("training began", |m| m.gateway.state().receipts.iter().any(|r| r.rounds > 2)).await;
+    market.gateway.state().lease(1);
+    market.gateway.state().lease(2);
+    market.until("all are members", |m| m.gateway.state().members() == 3).await;
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    {
+        let state = market.gateway.state();
+        assert!(state.leases.iter().all(|lease| lease.state == LeaseState::Finished), "{:?}", state.leases);
+        for rank in 1..3 {
+            let last = state.receipts.iter().rfind(|r| r.rank == rank).unwrap();
+            assert!(last.from > 2 && last.rounds == trainer::ROUNDS && last.samples > 0, "{last:?}");
+        }
+    }
+    each_sample_counts_once_an_epoch(&market);
+    market.end().await;
+}
+
+async fn all_are_lost() {
+    let mut market = Market::start().await;
+    market.gateway.submit_job("steady", 3);
+    market.until("a second checkpoint is told", |m| m.gateway.state().checkpoints().len() > 1).await;
+    for agent in market.agents.drain(..) {
+        agent.task.abort();
+    }
+    {
+        let mut state = market.gateway.state();
+        (0..3).for_each(|index| state.leave(index, LeaseState::Lost));
+    }
+    market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+    for number in 0..3 {
+        let agent = market.agent(number);
+        market.agents.push(agent);
+    }
+    (0..2).for_each(|machine| market.gateway.state().lease(machine));
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    {
+        let state = market.gateway.state();
+        let first = state.receipts.iter().find(|r| r.rank == 3 && r.rounds > r.from).unwrap();
+        assert!(state.checkpoints().iter().any(|checkpoint| checkpoint.rounds == first.from), "{first:?}");
+        assert!(state.leases[3..].iter().all(|lease| lease.state == LeaseState::Finished));
+    }
+    each_sample_counts_once_an_epoch(&market);
+    market.end().await;
+}
+
+async fn predicts() {
+    let market = Market::start().await;
+    market.gateway.submit_job("predict", 3);
+    market.until("the job is closed", |m| m.gateway.state().closed()).await;
+    {
+        let state = market.gateway.state();
+        let Some(LeaseOutcome::Finished(result)) = state.receipts.last().map(|r| r.outcome) else { panic!() };
+        let result = Predictions::from_bytes(&state.blobs[&result]).unwrap();
+        assert_eq!((result.samples, &result.shape[..], result.shards.len()), (40, &[2][..], 4));
+        assert!((0..).zip(&result.shards).all(|(index, shard)| shard.index == index && state.blobs.contains_key(&shard.blob)));
+        let told = |k: &ProgressKind| matches!(k, ProgressKind::Epoch { correct: Some(20), samples: 40, .. });
+        assert_eq!(state.progress_of(told), 1);
+    }
     market.end().await;
 }
 
 async fn cancelled() {
     let market = Market::start().await;
-    market.gateway.submit_job("slow");
+    market.gateway.submit_job("slow", 3);
     market.until("training began", |m| m.gateway.state().receipts_of_each_rank(1) && m.trainers().len() == 3).await;
     market.gateway.state().close();
     let began = Instant::now();
@@ -224,20 +336,21 @@ async fn cancelled() {
 
 async fn owner_returns() {
     let mut market = Market::start().await;
-    market.gateway.submit_job("slow");
+    market.gateway.submit_job("slow", 3);
     market.until("training began", |m| m.gateway.state().receipts_of_each_rank(1)).await;
     let agent = market.agents.remove(1);
     agent.stop.cancel();
     tokio::time::timeout(Duration::from_secs(10), agent.task).await.unwrap().unwrap().unwrap();
     let told = market.gateway.state().receipts.iter().any(|r| r.outcome == LeaseOutcome::Failed(FailureReason::OwnerReturned));
     assert!(told, "before the agent ended");
+    market.until("the others finish", |m| m.gateway.state().closed()).await;
     market.until("no trainer is left", |m| m.trainers().is_empty()).await;
     market.end().await;
 }
 
 async fn restarted() {
     let mut market = Market::start().await;
-    market.gateway.submit_job("slow");
+    market.gateway.submit_job("slow", 3);
     market.until("training began", |m| m.gateway.state().receipts_of_each_rank(2)).await;
     market.until("a checkpoint", |m| m.gateway.state().checkpoints().last().is_some()).await;
     // Killed without a word: its tasks are dropped where they are.
@@ -247,9 +360,15 @@ async fn restarted() {
     market.agents.insert(0, market.agent(0));
     market.until("the job is closed", |m| m.gateway.state().closed()).await;
     let last = *market.gateway.state().receipts.last().unwrap();
-    assert_eq!((last.rank, last.outcome), (0, LeaseOutcome::Failed(FailureReason::TrainerCrashed)));
-    assert!(last.sequence > lost, "no number is used twice");
-    assert!(last.checkpoint.is_some(), "what was stored stays named");
+    assert_ne!(last.rank, 0);
+    {
+        let state = market.gateway.state();
+        let given_back = state.receipts.iter().rfind(|r| r.rank == 0).unwrap();
+        assert_eq!(given_back.outcome, LeaseOutcome::Failed(FailureReason::AgentRestarted));
+        assert!(given_back.sequence > lost, "no number is used twice");
+        assert!(given_back.checkpoint.is_some(), "what was stored stays named");
+    }
+    each_sample_counts_once_an_epoch(&market);
     market.until("no trainer is left", |m| m.trainers().is_empty()).await;
     market.end().await;
 }
@@ -258,7 +377,7 @@ async fn restarted() {
 async fn keeps_a_checkpoint() {
     let market = Market::start().await;
     market.gateway.state().full = true;
-    market.gateway.submit_job("steady");
+    market.gateway.submit_job("steady", 3);
     market.until("a checkpoint was refused", |m| m.gateway.state().refused > 0).await;
     {
         let mut state = market.gateway.state();
@@ -270,7 +389,7 @@ async fn keeps_a_checkpoint() {
     market.until("no trainer is left", |m| m.trainers().is_empty()).await;
     {
         let state = market.gateway.state();
-        assert!(state.checkpoints().iter().all(|model| state.blobs.contains_key(model)), "what receipts name is stored");
+        assert!(state.checkpoints().iter().all(|checkpoint| state.blobs.contains_key(&checkpoint.state)), "what receipts name is stored");
         let named = |rank| state.receipts.iter().filter(move |r| r.rank == rank).map(|r| r.checkpoint);
         let first = named(0).position(|checkpoint| checkpoint.is_some()).unwrap();
         assert!(named(0).skip(first).all(|checkpoint| checkpoint.is_some()), "all receipts from then on name one");
@@ -282,7 +401,7 @@ async fn keeps_a_checkpoint() {
 async fn no_data() {
     let market = Market::start().await;
     market.gateway.lose_data();
-    market.gateway.submit_job("steady");
+    market.gateway.submit_job("steady", 3);
     market.until("the job is closed", |m| m.gateway.state().closed()).await;
     let outcome = market.gateway.state().receipts.last().unwrap().outcome;
     assert_eq!(outcome, LeaseOutcome::Failed(FailureReason::DataUnavailable));

@@ -3,6 +3,7 @@
 
 use std::{fs, io, path::Path, process, thread::sleep, time::Duration};
 
+use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::{
     JobSpec,
     protocol::{Reply, Request, bytes_to_floats, floats_to_bytes, read_frame, write_frame},
@@ -17,41 +18,63 @@ const FATAL_ROUND: u64 = 12;
 pub fn serve(folder: &Path) {
     fs::write(folder.join("pid"), process::id().to_string()).unwrap();
     let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
-    let (mut values, mut rank, mut name, mut validate) = (vec![0.5_f32; 50], 0, String::new(), 0);
+    let mut state = StandIn { values: vec![0.5_f32; 50], round: 0, trained: 0 };
+    let (mut name, mut share, mut applied) = (String::new(), (Vec::new(), Vec::new()), 0);
+    let number: u32 = folder.file_name().unwrap().to_str().unwrap().rsplit('-').next().unwrap().parse().unwrap();
     while let Ok(Some(request)) = read_frame::<Request>(&mut from) {
         let reply = match request {
-            Request::Start { spec, rank: own, .. } => {
+            Request::Start { spec, .. } => {
                 name = JobSpec::from_bytes(&spec).unwrap().name;
-                rank = own;
-                Reply::Started { floats: 50, parameters: hash(&values) }
+                Reply::Started { floats: 50, parameters: hash(&state.values) }
             }
-            Request::Shard { part, .. } => {
-                validate += u64::from(part == deepmarket_job::protocol::Part::Validate) * 10;
-                Reply::Loaded { samples: validate }
+            Request::Shard { .. } => Reply::Loaded { samples: 12 },
+            Request::Assign { train, validate } => {
+                share = (train, validate);
+                Reply::Assigned { train_samples: 12 * share.0.len() as u64, validate_samples: 10 * share.1.len() as u64 }
             }
             Request::Round { round } => {
-                misbehave(&name, rank, round);
-                let update: Vec<f32> = values.iter().map(|v| v * 0.9 + 0.01 * (rank + 1) as f32).collect();
+                assert_eq!(round, state.round, "rounds come in order");
+                misbehave(&name, number, applied);
+                // As the schedule says: 12 samples a shard in 10 rounds, and each shard's own phase.
+                let position = |shard: u32, k: u64| (12 * k + 10 * u64::from(shard) / 5) / 10;
+                let k = round % 10;
+                let samples = share.0.iter().map(|shard| position(*shard, k + 1) - position(*shard, k)).sum();
+                let update: Vec<f32> = state.values.iter().map(|v| v * 0.9 + 0.01 * (samples + 1) as f32).collect();
                 let values = floats_to_bytes(&update);
                 let (loss_sum, commitment) = (1.5_f64.to_bits(), Hash::of(&values));
-                Reply::Update {
-                    values,
-                    samples: 1 + (round + u64::from(rank)) % 3,
-                    loss_sum,
-                    cpu_ms: 1,
-                    commitment,
-                    peak_ram_mib: 3,
-                }
+                Reply::Update { values, samples, loss_sum, cpu_ms: 1, commitment, peak_ram_mib: 3 }
             }
             Request::Apply { values: average } => {
-                values = bytes_to_floats(&average).unwrap();
-                if name == "disagree" && rank == 2 {
-                    values[7] += 1.0;
+                state.values = bytes_to_floats(&average).unwrap();
+                if name == "disagree" && number == 2 && state.round == FATAL_ROUND {
+                    state.values[7] += 1.0;
                 }
-                Reply::Applied { parameters: hash(&values) }
+                (state.round, applied) = (state.round + 1, applied + 1);
+                Reply::Applied { parameters: hash(&state.values) }
             }
-            Request::Evaluate => Reply::Evaluated { samples: validate, correct: Some(validate / 2), loss_sum: 2.0_f64.to_bits() },
-            Request::Export => Reply::Model { safetensors: floats_to_bytes(&values) },
+            Request::Save { trained } => {
+                state.trained = trained;
+                let saved = borsh::to_vec(&state).unwrap();
+                Reply::Saved { state: saved, parameters: hash(&state.values), round: state.round }
+            }
+            Request::Restore { state: saved } => {
+                state = borsh::from_slice(&saved).unwrap();
+                Reply::Restored { parameters: hash(&state.values), round: state.round, trained: state.trained }
+            }
+            Request::Evaluate => {
+                let samples = 10 * share.1.len() as u64;
+                Reply::Evaluated { samples, correct: Some(samples / 2), loss_sum: 2.0_f64.to_bits() }
+            }
+            Request::Predict { index } => {
+                assert!(share.1.contains(&index));
+                let outputs = floats_to_bytes(&vec![index as f32; 20]);
+                Reply::Predicted { outputs, shape: vec![2], samples: 10, correct: Some(5), loss_sum: 2.0_f64.to_bits() }
+            }
+            Request::LoadModel { safetensors } => {
+                state.values = bytes_to_floats(&safetensors).unwrap();
+                Reply::Restored { parameters: hash(&state.values), round: 0, trained: 0 }
+            }
+            Request::Export => Reply::Model { safetensors: floats_to_bytes(&state.values) },
             Request::Stop => Reply::Bye,
             other => panic!("{other:?}"),
         };
@@ -63,17 +86,25 @@ pub fn serve(folder: &Path) {
     }
 }
 
+/// What a stand-in's state holds.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct StandIn {
+    values: Vec<f32>,
+    round: u64,
+    trained: u64,
+}
+
 fn hash(values: &[f32]) -> Hash {
     Hash::of(&floats_to_bytes(values))
 }
 
-fn misbehave(name: &str, rank: u32, round: u64) {
+fn misbehave(name: &str, machine: u32, applied: u64) {
     sleep(Duration::from_millis(match name {
         "slow" => 250,
-        "steady" => 100,
+        "steady" | "predict" => 100,
         _ => 20,
     }));
-    if rank == 1 && round == FATAL_ROUND {
+    if machine == 1 && applied == FATAL_ROUND {
         match name {
             "crash" => {
                 eprintln!("a stand-in's last words");

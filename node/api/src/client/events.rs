@@ -8,7 +8,7 @@ use reqwest::Response;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Client,
+    Client, Place,
     error::ApiError,
     transport::{Ask, Failures},
 };
@@ -182,18 +182,45 @@ pub(super) fn job_events(
     let path = format!("/v1/jobs/{job}/events");
     // Each gateway numbers the reports in the order in which they reached it, so the number is of use there only.
     let source = Source::new(client, path, after.map(|after| after.to_string()), false);
-    stream::unfold(Some((source, HashSet::new())), |state| async {
-        let (mut source, mut seen) = state?;
+    stream::unfold(Some((source, Told::default())), |state| async {
+        let (mut source, mut told) = state?;
         loop {
             match source.next().await {
                 Ok(JobEvent::End) => return Some((Ok(JobEvent::End), None)),
-                Ok(JobEvent::Progress { entry, .. }) if seen.len() < MAX_SEEN && !seen.insert((entry.rank, entry.sequence)) => {}
-                Ok(event) => return Some((Ok(event), Some((source, seen)))),
-                Err(error) if error.retryable() => return Some((Err(error), Some((source, seen)))),
+                Ok(event) if told.before(&event) => {}
+                Ok(event) => return Some((Ok(event), Some((source, told)))),
+                Err(error) if error.retryable() => return Some((Err(error), Some((source, told)))),
                 Err(error) => return Some((Err(error), None)),
             }
         }
     })
+}
+
+/// What a stream of a job gave already.
+#[derive(Default)]
+struct Told {
+    /// Ranks and numbers of reports.
+    reports: HashSet<(u32, u64)>,
+    /// The place of the chain's last event. Gateways tell these in the chain's order, each time from the first one on.
+    chain: Option<Place>,
+}
+
+impl Told {
+    /// Was this event told before? It counts as told from now on.
+    fn before(&mut self, event: &JobEvent) -> bool {
+        match event {
+            JobEvent::Progress { entry, .. } => {
+                self.reports.len() < MAX_SEEN && !self.reports.insert((entry.rank, entry.sequence))
+            }
+            JobEvent::Chain { entry } => {
+                let place = Some((entry.height, entry.index));
+                let known = place <= self.chain;
+                self.chain = self.chain.max(place);
+                known
+            }
+            JobEvent::State { .. } | JobEvent::End => false,
+        }
+    }
 }
 
 /// Every block after `after` (or: from now on), each once and in order. Errors as with [`job_events`]; it never ends by

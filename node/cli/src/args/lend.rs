@@ -52,9 +52,8 @@ pub enum Lend {
         /// The machine's folder.
         #[arg(long)]
         dir: PathBuf,
-        /// Address to listen on for other workers.
-        #[arg(long, value_name = "MULTIADDR")]
-        listen: Option<String>,
+        #[command(flatten)]
+        reach: Reach,
         /// End when standard input ends: the parent died.
         #[arg(long)]
         with_parent: bool,
@@ -95,9 +94,8 @@ pub struct Start {
     /// The machine's name.
     #[arg(long, default_value = "this-machine")]
     pub machine: String,
-    /// Address to listen on for other workers [default: a free port; only of this machine where the market is on it].
-    #[arg(long, value_name = "MULTIADDR")]
-    pub listen: Option<String>,
+    #[command(flatten)]
+    pub reach: Reach,
     #[command(flatten)]
     pub offer: Box<OfferFlags>,
 }
@@ -132,9 +130,8 @@ pub struct Join {
     /// The machine's name [default: this host's name].
     #[arg(long)]
     pub machine: Option<String>,
-    /// Address to listen on for other workers [default: a free port; only of this machine where the market is on it].
-    #[arg(long, value_name = "MULTIADDR")]
-    pub listen: Option<String>,
+    #[command(flatten)]
+    pub reach: Reach,
     /// End when standard input ends: the other side is gone.
     #[arg(long, hide = true)]
     pub with_parent: bool,
@@ -157,11 +154,26 @@ pub struct Ssh {
     /// Pinned host keys [default: yours, ~/.ssh/known_hosts].
     #[arg(long, value_name = "FILE")]
     pub known_hosts: Option<PathBuf>,
-    /// Address that the machine listens on for other workers [default: a free port].
-    #[arg(long, value_name = "MULTIADDR")]
-    pub listen: Option<String>,
+    #[command(flatten)]
+    pub reach: Reach,
     #[command(flatten)]
     pub offer: Box<OfferFlags>,
+}
+
+/// How other workers reach a machine.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Reach {
+    /// Address to listen on for other workers [default: a free port; only of this machine where the market is on it].
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Option<String>,
+    /// Address that other workers are told, where it isn't the one that is listened on: a forwarded port, for example. May be given
+    /// several times [default: what is listened on].
+    #[arg(long, value_name = "MULTIADDR", value_parser = public_address)]
+    pub public_address: Vec<String>,
+}
+
+fn public_address(text: &str) -> Result<String, String> {
+    deepmarket_net::check_address(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
 }
 
 /// What is offered of a machine, when, and for how much. Flattened last: the heading is of all that follows.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use deepmarket_api::{AccountView, HistoryEntry, JobView, ProgressKind};
+use deepmarket_api::{AccountView, JobView, ProgressKind};
 use deepmarket_job::JobSpec;
 use deepmarket_types::{AccountId, Event, Hash, JobId, SecretKey};
 
@@ -14,7 +14,11 @@ use crate::{
     output::{self, Output, credits},
     processes::stop_signal,
     settings::Settings,
-    verbs::{account, data, follow, job, lend, result},
+    verbs::{
+        account, data, follow,
+        job::{self, record::Record},
+        lend, result,
+    },
 };
 
 mod report;
@@ -81,7 +85,7 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
     let quote = job::quote(&client, &spec).await?;
     output.say(job::describe_quote(&spec, &quote));
 
-    let Run { id, heard, wall_s, ended } = train(output, market, &borrower, &spec).await?;
+    let Run { id, record, wall_s, ended } = train(output, market, &borrower, &spec).await?;
     let out = folder.join("result");
     let fetched = result::fetch(&client, &ended, &out).await?;
     output.say(format!("model fetched: {} ({})", fetched.model_path.display(), output::bytes(fetched.model.len() as u64)));
@@ -106,25 +110,27 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
         lines.push(AccountLine { name, id, before: balance_micro(before), after: balance_micro(&after) });
     }
     let mut receipts = Vec::new();
-    for job in [&ended, &second] {
-        let history = whole_history(market, job).await?.into_iter().map(|entry| entry.event);
+    for ran in [&ended, &second] {
+        let history = job::history(&client, ran.id).await?.into_iter().map(|entry| entry.event);
         receipts.extend(history.filter(|event| matches!(event, Event::Receipt { .. })));
     }
     let ledger = client.ledger().await?;
     let statement = client.statement(AccountId::from_key(&borrower.public())).await?;
-    let curve: Vec<f64> =
-        heard.epochs.values().filter_map(|(correct, samples, _)| correct.map(|c| follow::percent(c, *samples) / 100.0)).collect();
+    let shares = record.epochs().into_iter().filter_map(|epoch| epoch.correct.map(|correct| (correct, epoch.samples)));
+    let curve: Vec<f64> = shares.map(|(correct, samples)| follow::percent(correct, samples) / 100.0).collect();
+    let totals = record.totals();
     Ok(Report {
         accuracy: evaluated.correct.map(|c| follow::percent(c, evaluated.samples) / 100.0),
         reported_accuracy: curve.last().copied(),
         wall_s,
         total_s: began.elapsed().as_secs_f64(),
-        bytes_exchanged: sent(heard.done.values()),
+        bytes_exchanged: sent(totals.iter()),
         accounts: lines,
         receipts,
         conserved: ledger.conserved,
         ledger,
-        workers: heard.done.into_values().collect(),
+        times: record.times(),
+        workers: totals,
         curve,
         job: ended,
         second,
@@ -136,7 +142,7 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
 /// A job that finished.
 struct Run {
     id: JobId,
-    heard: follow::Heard,
+    record: Record,
     /// From submitting to the end, in seconds.
     wall_s: f64,
     ended: JobView,
@@ -148,10 +154,10 @@ async fn train(output: Output, market: &mut LocalMarket, borrower: &SecretKey, s
     let submitted = Instant::now();
     let id = job::submit(&client, borrower, spec).await?;
     output.say(format!("{id} is submitted; {} are in escrow", credits(spec.budget.max)));
-    let mut heard = follow::Heard::default();
+    let mut record = Record::default();
     // Parts that are killed are started again while the demo goes on.
     tokio::select! {
-        followed = follow::listen(&client, id, output, &mut heard) => followed?,
+        followed = follow::listen(&client, id, output, &mut record) => followed?,
         stopped = market.keep_running(true, output) => match stopped? {},
     }
     let wall_s = submitted.elapsed().as_secs_f64();
@@ -160,28 +166,13 @@ async fn train(output: Output, market: &mut LocalMarket, borrower: &SecretKey, s
         return Err(Failure::environment(format!("{id} did not finish: {}", ended.status))
             .hint("run again with --keep DIR and see the output.log files there"));
     }
-    Ok(Run { id, heard, wall_s, ended })
+    Ok(Run { id, record, wall_s, ended })
 }
 
 /// Two epochs at least: one alone is hardly more than the start.
 fn second_epochs(epochs: u32, first_ms: u64) -> u32 {
     let fit = u64::from(epochs) * SECOND_RUN_MS / first_ms.max(1);
     u32::try_from(fit).unwrap_or(epochs).clamp(2.min(epochs), epochs)
-}
-
-/// All events of a job, oldest first.
-async fn whole_history(market: &LocalMarket, ended: &JobView) -> Outcome<Vec<HistoryEntry>> {
-    let mut all: Vec<HistoryEntry> = Vec::new();
-    loop {
-        let before = all.last().map(|entry| (entry.height, entry.index));
-        let page = market.client.job_history(ended.id, before, 500).await?;
-        if page.is_empty() {
-            break;
-        }
-        all.extend(page);
-    }
-    all.reverse();
-    Ok(all)
 }
 
 fn sent<'a>(workers: impl Iterator<Item = &'a ProgressKind>) -> u64 {

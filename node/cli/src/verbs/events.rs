@@ -68,6 +68,11 @@ pub fn sentence(event: &Event) -> String {
         Event::Lease { lease, job, rank, machine, state } => {
             format!("{lease} (rank {rank} of {job}, on {machine}) {}", lease_state(state))
         }
+        Event::Members { job, members, .. } if members.is_empty() => format!("{job} has no workers that train"),
+        Event::Members { job, members, .. } => {
+            let members: Vec<String> = members.iter().map(LeaseId::to_string).collect();
+            format!("{job} is trained by {} from now on", members.join(", "))
+        }
         Event::Receipt { job, lease, sequence, rounds, samples, paid_ms, payout, .. } => format!(
             "receipt {sequence} of {lease} for {job} is accepted: {rounds} rounds and {samples} samples so far; {} for {}",
             credits(*payout),
@@ -83,7 +88,7 @@ pub fn lease_state(state: &LeaseState) -> String {
         LeaseState::Active => "is active".into(),
         LeaseState::Finished => "is served to the end".into(),
         LeaseState::Failed(reason) => format!("failed: {reason}"),
-        LeaseState::Lost => "is lost: its machine lost contact".into(),
+        LeaseState::Lost => "is lost: its machine lost contact, or the other workers could not reach it".into(),
         LeaseState::Ended => "has ended with its job".into(),
     }
 }

@@ -1,12 +1,22 @@
+//! `job result`: what a job made, as files.
+//!
+//! | job | files |
+//! |---|---|
+//! | `train` | `model.safetensors`, `model.py` (loads it into PyTorch, where its layers are ones of PyTorch) |
+//! | `evaluate` | `evaluation.json` |
+//! | `predict` | `predictions.safetensors` |
+//! | all | `spec.toml`, `metrics.csv`, and TensorBoard's event file of one that trained |
+
 use std::{
     fs,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use deepmarket_api::{Client, JobView};
-use deepmarket_job::JobSpec;
-use deepmarket_types::{JobId, JobState};
+use deepmarket_job::{EvaluationResult, JobSpec, Kind, Predictions, ResultError, tensor_file};
+use deepmarket_types::{Hash, JobId, JobState};
 use deepmarket_worker::{Evaluation, evaluate_model};
 use serde_json::json;
 
@@ -15,48 +25,142 @@ use crate::{
     output,
     processes::trainer,
     settings::Settings,
-    verbs::{follow, job},
+    verbs::{
+        follow,
+        job::{
+            self,
+            record::{Record, csv},
+        },
+    },
 };
+
+mod predictions;
+mod snippet;
+mod tensorboard;
 
 /// A fetched model.
 pub struct Fetched {
     pub model_path: PathBuf,
     pub model: Bytes,
-    /// Rounds done by then, or a little later, where it is the last checkpoint of a job that was stopped.
+    /// Rounds that it has learnt from, where it is the last checkpoint of a job that was stopped.
     pub checkpoint_rounds: Option<u64>,
 }
 
 pub async fn run(settings: &Settings, id: JobId, out: &Path, evaluate_too: bool) -> Outcome {
     let client = settings.client()?;
     let view = job::fetch(&client, id).await?;
-    let fetched = fetch(&client, &view, out).await?;
+    let kind = job::kind_of(&view);
+    if evaluate_too && kind != Kind::Train {
+        return Err(Failure::user(format!("{id} made no model that could be evaluated")).hint("leave out --evaluate"));
+    }
+    match kind {
+        Kind::Train => model(settings, &client, &view, out, evaluate_too).await,
+        Kind::Evaluate => evaluation(settings, &client, &view, out).await,
+        Kind::Predict => predict(settings, &client, &view, out).await,
+    }
+}
+
+async fn model(settings: &Settings, client: &Client, view: &JobView, out: &Path, evaluate_too: bool) -> Outcome {
+    let id = view.id;
+    let fetched = fetch(client, view, out).await?;
+    let metrics = write_metrics(client, view, out).await?;
+    let spec = JobSpec::from_toml(&view.spec, &|_| None).map_err(Failure::bug)?;
+    let manifest = job::manifest(client, &spec).await.ok();
+    let python = snippet::python(&spec, manifest.as_ref());
+    let python_path = out.join("model.py");
+    if let Some(python) = &python {
+        fs::write(&python_path, python).map_err(io(python_path.display()))?;
+    }
     let evaluation = match evaluate_too {
         true => {
-            let spec = JobSpec::from_toml(&view.spec, &|_| None).map_err(Failure::bug)?;
-            Some(evaluate(&client, &spec, fetched.model.to_vec()).await?)
+            let Evaluation { samples, correct, loss } = evaluate(client, &spec, fetched.model.to_vec()).await?;
+            Some(EvaluationResult { samples, correct, loss })
         }
         false => None,
     };
-    let accuracy = evaluation.as_ref().and_then(|e| e.correct.map(|c| follow::percent(c, e.samples) / 100.0));
-    let report = json!({ "job": id, "model": fetched.model_path, "bytes": fetched.model.len(), "accuracy": accuracy,
-        "checkpoint_rounds": fetched.checkpoint_rounds });
+    let (accuracy, loss) = (evaluation.as_ref().and_then(EvaluationResult::accuracy), evaluation.as_ref().map(|e| e.loss));
+    let report = json!({ "job": id, "model": fetched.model_path, "bytes": fetched.model.len(), "accuracy": accuracy, "loss": loss,
+        "checkpoint_rounds": fetched.checkpoint_rounds, "metrics": metrics, "python": python.as_ref().map(|_| &python_path) });
     settings.output.show(&report, || {
         let mut text = format!("{}: {}", fetched.model_path.display(), output::bytes(fetched.model.len() as u64));
         if let Some(rounds) = fetched.checkpoint_rounds {
-            let state = state_words(&view);
-            text += &format!(
-                "\n{id} {state}: this is its last checkpoint, of round {rounds} or a little before it, not a finished model"
-            );
+            let state = state_words(view);
+            text += &format!("\n{id} {state}: this is what it had learnt after {rounds} rounds, not a finished model");
         }
-        if let Some(accuracy) = accuracy {
-            text += &format!("\naccuracy on the validation data, computed on this machine: {:.2} %", accuracy * 100.0);
+        if python.is_some() {
+            text += &format!("\n{}: loads it into PyTorch", python_path.display());
+        }
+        text += &metrics_words(&metrics);
+        if let Some(evaluation) = &evaluation {
+            text += &format!("\non the validation data, computed on this machine: {}", result_words(evaluation));
         }
         text
     })?;
     if !evaluate_too {
         settings.output.next(format!("deepmarket job result {id} --out {} --evaluate computes its accuracy here", out.display()));
+    } else {
+        settings.output.next(format!("tensorboard --logdir {}", out.display()));
     }
     Ok(())
+}
+
+async fn evaluation(settings: &Settings, client: &Client, view: &JobView, out: &Path) -> Outcome {
+    let bytes = client.get_blob(result_of(view)?, &|_| {}).await?;
+    let result = EvaluationResult::from_bytes(&bytes).map_err(refused)?;
+    write(out, "spec.toml", view.spec.as_bytes())?;
+    let path = write(out, "evaluation.json", &bytes)?;
+    let metrics = write_metrics(client, view, out).await?;
+    let report = json!({ "job": view.id, "evaluation": result, "accuracy": result.accuracy(), "file": path, "metrics": metrics });
+    settings.output.show(&report, || {
+        format!("{}, computed by {}'s workers\n{}{}", result_words(&result), view.id, path.display(), metrics_words(&metrics))
+    })
+}
+
+async fn predict(settings: &Settings, client: &Client, view: &JobView, out: &Path) -> Outcome {
+    let bytes = client.get_blob(result_of(view)?, &|_| {}).await?;
+    let result = Predictions::from_bytes(&bytes).map_err(refused)?;
+    write(out, "spec.toml", view.spec.as_bytes())?;
+    let path = out.join("predictions.safetensors");
+    // A reader sees the whole file or none.
+    let part = path.with_extension("part");
+    let file = fs::File::create(&part).map_err(io(part.display()))?;
+    let bar = settings.output.bytes_bar("fetching outputs", result.shards.iter().map(|shard| shard.bytes).sum());
+    let fetch = async |shard: &deepmarket_job::PredictedShard| {
+        let blob = client.get_blob(shard.blob, &|_| {}).await?;
+        bar.inc(blob.len() as u64);
+        Ok(blob)
+    };
+    let assembled = predictions::assemble(&result, |bytes, place| file.write_all_at(bytes, place), fetch).await;
+    bar.finish_and_clear();
+    if let Err(failure) = assembled {
+        // What is left of it is of no use; the failure matters more than whether that went away.
+        let _ = fs::remove_file(&part);
+        return Err(failure);
+    }
+    drop(file);
+    fs::rename(&part, &path).map_err(io(path.display()))?;
+    let metrics = write_metrics(client, view, out).await?;
+    let report =
+        json!({ "job": view.id, "predictions": path, "samples": result.samples, "shape": result.shape, "metrics": metrics });
+    settings.output.show(&report, || {
+        let shape = std::iter::once(result.samples).chain(result.shape.iter().map(|side| u64::from(*side)));
+        let shape: Vec<String> = shape.map(|side| side.to_string()).collect();
+        let tensor = format!("tensor 'outputs' of {}, in the order of the imported data", shape.join(" x "));
+        format!("{}: {tensor}{}", path.display(), metrics_words(&metrics))
+    })
+}
+
+fn refused(error: ResultError) -> Failure {
+    Failure::environment(&error).code(error.code())
+}
+
+/// `98.70 % right (9870 of 10000), mean loss 0.0412`.
+fn result_words(result: &EvaluationResult) -> String {
+    let right = result.correct.map(|correct| {
+        let percent = follow::percent(correct, result.samples);
+        format!("accuracy {percent:.2} % ({correct} of {}), ", result.samples)
+    });
+    format!("{}mean loss {:.4}", right.unwrap_or_else(|| format!("{} samples, ", result.samples)), result.loss)
 }
 
 fn state_words(view: &JobView) -> String {
@@ -66,26 +170,85 @@ fn state_words(view: &JobView) -> String {
     }
 }
 
+/// The result of a job that is done.
+fn result_of(view: &JobView) -> Outcome<Hash> {
+    view.result.ok_or_else(|| no_result(view))
+}
+
+fn no_result(view: &JobView) -> Failure {
+    let hint = match (view.state.is_closed(), job::kind_of(view)) {
+        (true, Kind::Train) => "it ended before its first checkpoint: nothing of it is left".to_owned(),
+        (true, _) => format!("it was stopped before it was done: `deepmarket job show {}` says why; submit it again", view.id),
+        (false, _) => format!("wait for it: deepmarket job logs {} --follow", view.id),
+    };
+    Failure::user(format!("{} has no result: it is {}", view.id, view.status)).hint(hint)
+}
+
+/// The blob with a job's model, and the rounds that it has learnt from where it is only a checkpoint.
+fn model_blob(view: &JobView) -> Outcome<(Hash, Option<u64>)> {
+    match (view.result, &view.checkpoint) {
+        (Some(result), _) => Ok((result, None)),
+        (None, Some(checkpoint)) if view.state.is_closed() => Ok((checkpoint.state, Some(checkpoint.rounds))),
+        _ => Err(no_result(view)),
+    }
+}
+
+/// The model of an earlier job, for a new one that starts with it.
+pub async fn model_of(client: &Client, id: JobId) -> Outcome<Hash> {
+    let view = job::fetch(client, id).await?;
+    if job::kind_of(&view) != Kind::Train {
+        return Err(Failure::user(format!("{id} trained no model")).hint("name the job that trained it, under model.parameters"));
+    }
+    Ok(model_blob(&view)?.0)
+}
+
 /// Fetches a job's model and spec into a folder: a finished job's result, or the last checkpoint of one that was stopped.
 pub async fn fetch(client: &Client, view: &JobView, out: &Path) -> Outcome<Fetched> {
-    let (hash, checkpoint_rounds) = match (view.result, &view.checkpoint) {
-        (Some(result), _) => (result, None),
-        (None, Some(checkpoint)) if view.state.is_closed() => (checkpoint.model, Some(checkpoint.rounds)),
-        _ => {
-            let hint = match view.state.is_closed() {
-                true => "it ended before its first checkpoint: nothing of it is left".to_owned(),
-                false => format!("wait for it: deepmarket job logs {} --follow", view.id),
-            };
-            return Err(Failure::user(format!("{} has no result: it is {}", view.id, view.status)).hint(hint));
-        }
+    let (hash, checkpoint_rounds) = model_blob(view)?;
+    let blob = client.get_blob(hash, &|_| {}).await?;
+    let model = match checkpoint_rounds {
+        None => blob,
+        // A checkpoint holds the optimizer's state too, which PyTorch's modules know nothing of.
+        Some(_) => tensor_file::model_of(&blob)
+            .ok_or_else(|| {
+                Failure::environment(format!("the checkpoint of {} is no safetensors file", view.id))
+                    .hint("its workers stored it wrongly: submit the job again")
+            })?
+            .into(),
     };
-    let model = client.get_blob(hash, &|_| {}).await?;
-    fs::create_dir_all(out).map_err(io(out.display()))?;
-    let model_path = out.join("model.safetensors");
-    fs::write(&model_path, &model).map_err(io(model_path.display()))?;
-    let spec_path = out.join("spec.toml");
-    fs::write(&spec_path, &view.spec).map_err(io(spec_path.display()))?;
+    let model_path = write(out, "model.safetensors", &model)?;
+    write(out, "spec.toml", view.spec.as_bytes())?;
     Ok(Fetched { model_path, model, checkpoint_rounds })
+}
+
+/// Writes a file into a folder that is made if it isn't there.
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Outcome<PathBuf> {
+    fs::create_dir_all(folder).map_err(io(folder.display()))?;
+    let path = folder.join(name);
+    fs::write(&path, bytes).map_err(io(path.display()))?;
+    Ok(path)
+}
+
+/// Writes what the workers reported, as files; gives their paths. None where nothing was reported.
+async fn write_metrics(client: &Client, view: &JobView, out: &Path) -> Outcome<Vec<PathBuf>> {
+    let record = Record::of(client.all_progress(view.id).await?);
+    if record.by_time().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut paths = vec![write(out, "metrics.csv", csv::whole(&record).as_bytes())?];
+    if job::kind_of(view) == Kind::Train {
+        let began = view.started.unwrap_or(view.submitted);
+        paths.push(write(out, &tensorboard::file_name(view.id, began), &tensorboard::events(&record, began))?);
+    }
+    Ok(paths)
+}
+
+fn metrics_words(paths: &[PathBuf]) -> String {
+    let about = |path: &PathBuf| match path.extension().is_some_and(|extension| extension == "csv") {
+        true => "the job's numbers, for a spreadsheet",
+        false => "the same for TensorBoard",
+    };
+    paths.iter().map(|path| format!("\n{}: {}", path.display(), about(path))).collect()
 }
 
 /// Computes a model's accuracy and loss on the job's validation split, in a trainer on this machine.

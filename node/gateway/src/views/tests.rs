@@ -1,9 +1,9 @@
 use deepmarket_api::StatementCause;
 use deepmarket_genesis::{Genesis, LOCAL, Validator};
 use deepmarket_types::{
-    AccountId, Action, Availability, Block, ChangeMode, DailyHours, Hash, Header, Height, JobId, JobReason, JobState, LeaseId,
-    LeaseOutcome, LeaseState, MachineConfig, MachineReason, MachineState, Offer, Receipt, Resources, SecretKey, Transaction,
-    UnitPrices, Voucher, invite_key, machine_proof,
+    AccountId, Action, Availability, Block, ChangeMode, Checkpoint, DailyHours, Hash, Header, Height, JobId, JobReason, JobState,
+    LeaseId, LeaseOutcome, LeaseState, MachineConfig, MachineReason, MachineState, Offer, Receipt, Resources, SecretKey,
+    Transaction, UnitPrices, Voucher, invite_key, machine_proof,
 };
 
 use super::*;
@@ -124,6 +124,26 @@ fn before_the_first_block_prices_are_the_floor_and_nothing_was_minted() {
     assert_eq!((view.height, view.minted, view.conserved), (Height(0), Credits::ZERO, true));
 }
 
+/// The machine's receipt for the first lease.
+fn receipt(sequence: u32, outcome: LeaseOutcome) -> Action {
+    Action::Receipt(Receipt {
+        job: JobId(1),
+        lease: LeaseId(1),
+        rank: 0,
+        sequence,
+        from: 0,
+        rounds: 1,
+        samples: 1,
+        cpu_ms: 1,
+        parameters: Hash::of(b"p"),
+        commitments: Hash::of(b"c"),
+        loss_micro: 1,
+        checkpoint: Some(Checkpoint { state: Hash::of(b"state"), rounds: 1 }),
+        missing: None,
+        outcome,
+    })
+}
+
 #[test]
 fn every_view_says_what_the_ledger_holds() {
     let mut script = Script::with_a_machine_on_offer();
@@ -162,7 +182,7 @@ fn every_view_says_what_the_ledger_holds() {
     assert_eq!((assigned.lease, assigned.job, assigned.rank), (lease.id, JobId(1), 0));
     assert_eq!((hex::decode(&assigned.spec).unwrap(), assigned.resources), (spec.to_bytes(), spec.demand()));
     assert_eq!(Some(assigned.seed), ledger.job(JobId(1)).unwrap().seed);
-    assert_eq!((assigned.ranks[0].key, assigned.ranks[0].addresses.len()), (key(3).public(), 1));
+    assert_eq!((assigned.generation, assigned.members.len(), assigned.world, assigned.checkpoint), (0, 0, 1, None));
 
     let asked = quote(ledger.quote(&spec, &spec.check().unwrap(), 60_000, 10_000));
     assert_eq!((asked.slots.len(), asked.budget), (4, spec.budget.max));
@@ -172,6 +192,19 @@ fn every_view_says_what_the_ledger_holds() {
     assert!(
         ledger.account(AccountId::from_key(&key(4).public())).is_none() && assignments(ledger, MachineId([0; 20])).is_empty()
     );
+
+    script.block(vec![(key(3), 0, receipt(1, LeaseOutcome::Running))]);
+    script.block(vec![(key(3), 0, receipt(2, LeaseOutcome::Running))]);
+    let ledger = &script.0;
+    let [assigned, _] = &assignments(ledger, id)[..] else { panic!("one lease, one assignment") };
+    let [member] = &assigned.members[..] else { panic!("{:?}", assigned.members) };
+    assert_eq!((member.rank, member.lease, member.machine, member.key), (0, LeaseId(1), id, key(3).public()));
+    assert_eq!((member.addresses.len(), member.speed), (1, config().speed));
+    let kept = Some(Checkpoint { state: Hash::of(b"state"), rounds: 1 });
+    assert_eq!((assigned.generation, assigned.checkpoint), (1, kept), "the first member's word counts");
+    let view = job(ledger, ledger.job(JobId(1)).unwrap());
+    assert_eq!((view.state, view.why), (JobState::Running, JobReason::Training { workers: 1, preparing: 0 }));
+    assert_eq!((view.generation, view.members, view.checkpoint, view.failures), (1, vec![LeaseId(1)], kept, 0));
 }
 
 #[test]
@@ -289,21 +322,10 @@ fn a_scrape_counts_jobs_machines_and_resources_and_closed_jobs_once() {
     has(&text, "deepmarket_used{unit=\"cores\"} 2");
 
     // Job 1 ends, later job 3 while job 2 is open; each is counted once, however often one asks.
-    let receipt = Receipt {
-        job: JobId(1),
-        lease: LeaseId(1),
-        rank: 0,
-        sequence: 1,
-        rounds: 1,
-        samples: 1,
-        cpu_ms: 1,
-        parameters: Hash::of(b"p"),
-        commitments: Hash::of(b"c"),
-        loss_micro: 1,
-        checkpoint: None,
-        outcome: LeaseOutcome::Finished(Hash::of(b"model")),
-    };
-    script.block(vec![(key(3), 0, Action::Receipt(receipt)), (key(2), 4, Action::Cancel { job: JobId(3) })]);
+    script.block(vec![(key(3), 0, receipt(1, LeaseOutcome::Running))]);
+    has(&told(&script), "deepmarket_jobs{state=\"running\"} 1");
+    let last = receipt(2, LeaseOutcome::Finished(Hash::of(b"model")));
+    script.block(vec![(key(3), 0, last), (key(2), 4, Action::Cancel { job: JobId(3) })]);
     for _ in 0..2 {
         let text = told(&script);
         has(&text, "deepmarket_jobs{state=\"finished\"} 1");

@@ -179,6 +179,7 @@ impl Market {
             lease: assigned.lease,
             rank: assigned.rank,
             sequence,
+            from: 0,
             rounds: work,
             samples: work * 64,
             cpu_ms: work,
@@ -186,6 +187,7 @@ impl Market {
             commitments: Hash::of(b"commitments"),
             loss_micro: 1_000_000,
             checkpoint: None,
+            missing: None,
             outcome,
         };
         self.client.act(machine, Action::Receipt(receipt)).await.unwrap();

@@ -2,8 +2,9 @@
 
 #![allow(dead_code, missing_docs)]
 
-use deepmarket_net::{GroupSpec, Net, NetConfig, PeerAddress};
+use deepmarket_net::{Group, GroupSpec, Net, NetConfig, PeerAddress};
 use deepmarket_types::{ChainId, Hash, JobId, SecretKey};
+use futures::future::join_all;
 use tempfile::TempDir;
 
 pub struct TestNode {
@@ -32,8 +33,23 @@ impl TestNode {
     }
 }
 
-pub fn group(name: &str, rank: u32, peers: &[PeerAddress]) -> GroupSpec {
-    GroupSpec::new(JobId(1), Hash::of(name.as_bytes()), rank, peers.to_vec())
+pub async fn nodes(first_seed: u8, world: u32) -> (Vec<TestNode>, Vec<PeerAddress>) {
+    let nodes = join_all((0..world).map(|position| node(first_seed + position as u8))).await;
+    let peers = nodes.iter().map(TestNode::address).collect();
+    (nodes, peers)
+}
+
+pub fn group(name: &str, position: u32, peers: &[PeerAddress]) -> GroupSpec {
+    GroupSpec::new(JobId(1), Hash::of(name.as_bytes()), position, peers.to_vec())
+}
+
+pub async fn joined(name: &str, nodes: &[TestNode], peers: &[PeerAddress]) -> Vec<Group> {
+    let joins = nodes.iter().enumerate().map(|(position, node)| node.net.join(group(name, position as u32, peers)));
+    join_all(joins).await.into_iter().map(Result::unwrap).collect()
+}
+
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
 }
 
 /// Pseudo-random bytes from a seed: no two tests share content by chance.

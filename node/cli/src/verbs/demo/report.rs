@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     error::{Failure, Outcome},
     output::{self, credits},
-    verbs::job,
+    verbs::job::{self, record::WorkerTimes},
 };
 
 /// How far the quote of the second run may be from what came, in percent. The first run is quoted by a benchmark of each
@@ -37,6 +37,8 @@ pub struct Report {
     pub ledger: LedgerView,
     /// Time and memory of each worker of the first job.
     pub workers: Vec<ProgressKind>,
+    /// Where each worker's time of the first job went.
+    pub times: Vec<WorkerTimes>,
     /// Accuracy after each epoch of the first job.
     pub curve: Vec<f64>,
     /// The first job.
@@ -153,8 +155,9 @@ impl Report {
             vec![a.name.to_owned(), show(a.before), show(a.after), format!("{sign}{}", show(a.after.abs_diff(a.before)))]
         });
         format!(
-            "{}\n{}\n{}\n{}",
+            "{}\n{}\n{}\n{}\n{}",
             job::receipts_table(self.receipts.iter()),
+            job::record::times_table(&self.times, &self.job.leases),
             output::table(&["account", "before", "after", "change"], &[1, 2, 3], accounts),
             quotes_table(&self.quoted),
             output::table(&["the main job", ""], &[], summary.into_iter().map(|(name, value)| vec![name.to_owned(), value]))

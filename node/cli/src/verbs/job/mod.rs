@@ -1,17 +1,20 @@
 //! Training jobs: what they would cost, submitting, following, looking at them.
 
 mod logs;
+mod metrics;
 mod quote;
+pub mod record;
 mod show;
 
 pub use quote::{describe as describe_quote, quote};
 pub use show::{describe, receipts_table};
 
-use std::{fs, path::Path};
+use std::{cell::Cell, fs, path::Path};
 
-use deepmarket_api::{Client, JobView};
-use deepmarket_job::{DatasetManifest, JobSpec};
+use deepmarket_api::{Client, HistoryEntry, JobView};
+use deepmarket_job::{DatasetManifest, JobSpec, Kind, Name, Resolve};
 use deepmarket_types::{AccountId, Action, Event, Hash, JobId, SecretKey};
+use record::Record;
 
 use crate::{
     args::Job,
@@ -29,6 +32,7 @@ pub async fn run(settings: &Settings, verb: Job) -> Outcome {
         Job::Ls { all } => show::list(settings, all).await,
         Job::Show { job } => show::run(settings, job).await,
         Job::Logs { job, follow } => logs::run(settings, job, follow).await,
+        Job::Metrics { job, follow, csv } => metrics::run(settings, job, follow, csv).await,
         Job::Cancel { job } => {
             let client = settings.client()?;
             client.act(&settings.signer()?, Action::Cancel { job }).await?;
@@ -48,16 +52,67 @@ pub async fn run(settings: &Settings, verb: Job) -> Outcome {
     }
 }
 
-/// Reads a job file; dataset names are those that `data add` gave.
-pub fn read_spec(file: &Path, datasets: &Datasets) -> Outcome<JobSpec> {
+/// Reads a job file; names of datasets are those that `data add` gave, and jobs are the market's.
+pub async fn read_spec(client: &Client, file: &Path, datasets: &Datasets) -> Outcome<JobSpec> {
     let known = datasets.read()?;
-    parse_spec(file, &|name| known.get(name).map(|d| d.manifest))
+    let dataset = |name: &str| known.get(name).map(|d| d.manifest);
+    // The first reading tells which job is named.
+    let named = Cell::new(None);
+    let spec = parse_spec(file, &|name| match name {
+        Name::Dataset(name) => dataset(name),
+        Name::Job(job) => {
+            named.set(Some(job));
+            Some(Hash::default())
+        }
+    })?;
+    let Some(job) = named.get() else { return Ok(spec) };
+    let model = result::model_of(client, job).await?;
+    parse_spec(file, &|name| match name {
+        Name::Dataset(name) => dataset(name),
+        Name::Job(_) => Some(model),
+    })
 }
 
-/// Reads a job file whose dataset names are resolved by the caller.
-pub fn parse_spec(file: &Path, resolve: &dyn Fn(&str) -> Option<Hash>) -> Outcome<JobSpec> {
+/// Reads a job file whose names are resolved by the caller.
+pub fn parse_spec(file: &Path, resolve: Resolve) -> Outcome<JobSpec> {
     let text = fs::read_to_string(file).map_err(|e| Failure::user(format!("{}: {e}", file.display())))?;
     JobSpec::from_toml(&text, resolve).map_err(|e| Failure::user(format!("{}: {e}", file.display())).code(e.code()))
+}
+
+/// What a job does. One whose spec this release can't read counts as training.
+pub fn kind_of(job: &JobView) -> Kind {
+    JobSpec::from_toml(&job.spec, &|_| None).map_or(Kind::Train, |spec| spec.kind)
+}
+
+/// What is known of a job's work.
+pub struct Known {
+    /// What its workers reported.
+    pub record: Record,
+    /// What the chain tells of its workers, oldest first.
+    pub workers: Vec<HistoryEntry>,
+}
+
+/// What all gateways together know of a job's work.
+pub async fn known(client: &Client, job: JobId) -> Outcome<Known> {
+    let record = Record::of(client.all_progress(job).await?);
+    let mut workers = history(client, job).await?;
+    workers.retain(|entry| matches!(entry.event, Event::Lease { .. } | Event::Members { .. }));
+    Ok(Known { record, workers })
+}
+
+/// All events of a job, oldest first.
+pub async fn history(client: &Client, job: JobId) -> Outcome<Vec<HistoryEntry>> {
+    let mut all: Vec<HistoryEntry> = Vec::new();
+    loop {
+        let before = all.last().map(|entry| (entry.height, entry.index));
+        let page = client.job_history(job, before, 500).await?;
+        if page.is_empty() {
+            break;
+        }
+        all.extend(page);
+    }
+    all.reverse();
+    Ok(all)
 }
 
 /// The job's dataset, from the market.
@@ -83,7 +138,7 @@ pub async fn submit(client: &Client, owner: &SecretKey, spec: &JobSpec) -> Outco
 
 async fn submit_verb(settings: &Settings, file: &Path, follow: bool) -> Outcome {
     let client = settings.client()?;
-    let spec = read_spec(file, &settings.datasets())?;
+    let spec = read_spec(&client, file, &settings.datasets()).await?;
     let quote = quote(&client, &spec).await?;
     settings.output.say(describe_quote(&spec, &quote));
     let job = submit(&client, &settings.signer()?, &spec).await?;

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use deepmarket_api::{Client, Quote, QuoteRequest, SlotQuote};
-use deepmarket_job::JobSpec;
+use deepmarket_job::{JobSpec, Kind};
 use deepmarket_types::{Credits, TimeMs};
 
 use crate::{
@@ -12,8 +12,9 @@ use crate::{
 };
 
 pub async fn run(settings: &Settings, file: &Path) -> Outcome {
-    let spec = super::read_spec(file, &settings.datasets())?;
-    let quote = quote(&settings.client()?, &spec).await?;
+    let client = settings.client()?;
+    let spec = super::read_spec(&client, file, &settings.datasets()).await?;
+    let quote = quote(&client, &spec).await?;
     settings.output.show(&quote, || describe(&spec, &quote))?;
     settings.output.next(format!("deepmarket job submit {} --follow", file.display()));
     Ok(())
@@ -25,7 +26,8 @@ pub async fn quote(client: &Client, spec: &JobSpec) -> Outcome<Quote> {
     let samples = |name: &str| manifest.split(name).map(|split| split.samples).map_err(|e| Failure::user(&e).code(e.code()));
     let request = QuoteRequest {
         spec: hex::encode(spec.to_bytes()),
-        train_samples: samples(&spec.data.train)?,
+        // A dataset that is only evaluated on needs no split to train on.
+        train_samples: if spec.kind == Kind::Train { samples(&spec.data.train)? } else { 0 },
         validate_samples: samples(&spec.data.validate)?,
     };
     Ok(client.quote(&request).await?)

@@ -1,6 +1,11 @@
 use deepmarket_api::JobView;
-use deepmarket_types::{Event, JobId, JobReason, JobState, PanicReason, TimeMs};
+use deepmarket_job::Kind;
+use deepmarket_types::{Event, JobId, JobReason, JobState, LeaseId, PanicReason, TimeMs};
 
+use super::{
+    metrics,
+    record::{Record, times_table},
+};
 use crate::{
     error::Outcome,
     output::{self, credits},
@@ -47,13 +52,20 @@ fn table_of(jobs: &[JobView], now: TimeMs) -> String {
 pub async fn run(settings: &Settings, job: JobId) -> Outcome {
     let client = settings.client()?;
     let view = super::fetch(&client, job).await?;
-    let history = client.job_history(job, None, 500).await?;
-    settings.output.show(&serde_json::json!({ "job": view, "history": history }), || {
-        let mut text = describe(&view);
-        if history.iter().any(|entry| matches!(entry.event, Event::Receipt { .. })) {
-            text += &format!("\n{}", receipts_table(history.iter().map(|entry| &entry.event)));
+    let history = super::history(&client, job).await?;
+    let record = Record::of(client.all_progress(job).await?);
+    let times = record.times();
+    let value = serde_json::json!({ "job": view, "history": history, "workers": times, "epochs": record.epochs() });
+    settings.output.show(&value, || {
+        let mut parts = vec![describe(&view), metrics::curves(&view, &record, settings.output.canvas())];
+        if !times.is_empty() {
+            parts.push(format!("where the workers' time went\n{}", times_table(&times, &view.leases)));
         }
-        text
+        if history.iter().any(|entry| matches!(entry.event, Event::Receipt { .. })) {
+            parts.push(receipts_table(history.iter().map(|entry| &entry.event)));
+        }
+        parts.retain(|part| !part.is_empty());
+        parts.iter().map(|part| part.trim_end()).collect::<Vec<_>>().join("\n")
     })?;
     if let Some(next) = next(&view) {
         settings.output.next(next);
@@ -65,7 +77,10 @@ pub async fn run(settings: &Settings, job: JobId) -> Outcome {
 pub fn next(job: &JobView) -> Option<String> {
     let id = job.id;
     match job.state {
-        JobState::Finished(_) => Some(format!("deepmarket job result {id} --out result --evaluate")),
+        JobState::Finished(_) if super::kind_of(job) == Kind::Train => {
+            Some(format!("deepmarket job result {id} --out result --evaluate"))
+        }
+        JobState::Finished(_) => Some(format!("deepmarket job result {id} --out result")),
         JobState::Cancelled | JobState::Panic(_) if job.checkpoint.is_some() => {
             Some(format!("deepmarket job result {id} --out checkpoint fetches what was learned until then"))
         }
@@ -116,10 +131,16 @@ pub fn describe(job: &JobView) -> String {
         (Some(started), None) => rows.insert(4, ("started", output::time(started))),
         _ => {}
     }
+    if job.generation > 0 && !job.state.is_closed() {
+        rows.push(("workers", workers_now(job)));
+    }
+    if job.failures > 0 {
+        rows.push(("failures", format!("{} worker(s) failed; those that left or lost contact don't count", job.failures)));
+    }
     if let Some(result) = job.result {
-        rows.push(("model", result.to_string()));
+        rows.push(("result", result.to_string()));
     } else if let Some(checkpoint) = &job.checkpoint {
-        rows.push(("last checkpoint", format!("{} (of round {} or a little before it)", checkpoint.model, checkpoint.rounds)));
+        rows.push(("last checkpoint", format!("{} (of round {})", checkpoint.state, checkpoint.rounds)));
     }
     let workers = job.leases.iter().map(|l| {
         vec![
@@ -141,6 +162,21 @@ pub fn describe(job: &JobView) -> String {
     text
 }
 
+/// Who trains it, by rank, and how often that changed.
+fn workers_now(job: &JobView) -> String {
+    let rank = |lease: &LeaseId| job.leases.iter().find(|l| l.id == *lease).map_or("?".into(), |l| l.rank.to_string());
+    let ranks: Vec<String> = job.members.iter().map(rank).collect();
+    let changes = match job.generation {
+        1 => "from the beginning on".to_owned(),
+        2 => "after one change".to_owned(),
+        generation => format!("after {} changes", generation - 1),
+    };
+    match ranks.is_empty() {
+        true => format!("nobody trains it now, {changes}"),
+        false => format!("{} train it, {changes}", ranks.join(", ")),
+    }
+}
+
 /// Every receipt among some events.
 pub fn receipts_table<'a>(events: impl Iterator<Item = &'a Event>) -> String {
     let rows = events.filter_map(|event| match event {
@@ -160,8 +196,7 @@ pub fn receipts_table<'a>(events: impl Iterator<Item = &'a Event>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use deepmarket_api::CheckpointView;
-    use deepmarket_types::{AccountId, Credits, Hash};
+    use deepmarket_types::{AccountId, Checkpoint, Credits, Hash};
 
     use super::*;
 
@@ -186,6 +221,9 @@ mod tests {
             leases: Vec::new(),
             result: None,
             checkpoint: None,
+            generation: 0,
+            members: Vec::new(),
+            failures: 0,
         }
     }
 
@@ -203,11 +241,19 @@ mod tests {
         let why = JobReason::Aborted { why: PanicReason::Budget, lease: None, machine: None };
         let mut stopped = job(JobState::Panic(PanicReason::Budget), why);
         assert_eq!(next(&stopped).unwrap(), "deepmarket job quote FILE shows what budget is enough");
-        stopped.checkpoint = Some(CheckpointView { model: Hash::of(b"model"), rounds: 200 });
+        stopped.checkpoint = Some(Checkpoint { state: Hash::of(b"state"), rounds: 200 });
+        (stopped.generation, stopped.failures) = (3, 1);
         let text = describe(&stopped);
-        for part in ["panic", "budget: the escrow", "last checkpoint", "of round 200"] {
+        for part in ["panic", "budget: the escrow", "last checkpoint", "of round 200", "1 worker(s)"] {
             assert!(text.contains(part), "'{part}' is not in:\n{text}");
         }
         assert!(next(&stopped).unwrap().starts_with("deepmarket job result job-3"));
+    }
+
+    #[test]
+    fn an_open_job_says_who_trains_it() {
+        let mut open = job(JobState::Recovering, JobReason::Recovering { preparing: 0 });
+        open.generation = 3;
+        assert!(describe(&open).contains("nobody trains it now, after 2 changes"));
     }
 }

@@ -65,7 +65,7 @@ pub async fn run(settings: &Settings, args: &Join) -> Outcome {
         format!("{machine}\nthis machine belongs to {} as {}\n{what}", joined.owner, joined.machine)
     })?;
     settings.output.next("Ctrl-C here takes the machine back; the same command lends it again");
-    serve::serve(&client, &folder, args.listen.as_deref(), stop).await?;
+    serve::serve(&client, &folder, &args.reach, stop).await?;
     settings.output.say("the machine is free again");
     if !args.with_parent {
         settings.output.next(format!("its owner ends its offer: deepmarket lend stop --machine {}", joined.machine));

@@ -27,7 +27,7 @@ pub async fn run(settings: &Settings, verb: Lend) -> Outcome {
         Lend::Invite(args) => invite::run(settings, &args).await,
         Lend::Join(args) => join::run(settings, &args).await,
         Lend::Ssh(args) => ssh::run(settings, &args).await,
-        Lend::Run { dir, listen, with_parent } => serve::run(settings, &dir, listen.as_deref(), with_parent).await,
+        Lend::Run { dir, reach, with_parent } => serve::run(settings, &dir, &reach, with_parent).await,
         Lend::Stop { machine, after_lease } => stop::run(settings, &machine, after_lease).await,
         Lend::Status { all, machine } => status::run(settings, all, machine.as_deref()).await,
     }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::machine;
 use crate::{
+    args::Reach,
     error::Outcome,
     keys,
     processes::{stop_signal, trainer},
@@ -17,20 +18,21 @@ use crate::{
 const NOT_OFFERED: u16 = 2039;
 
 /// `lend run`: a part of the local market.
-pub async fn run(settings: &Settings, folder: &Path, listen: Option<&str>, with_parent: bool) -> Outcome {
+pub async fn run(settings: &Settings, folder: &Path, reach: &Reach, with_parent: bool) -> Outcome {
     let stop = stop_signal(with_parent)?;
-    serve(&settings.client()?, folder, listen, stop).await
+    serve(&settings.client()?, folder, reach, stop).await
 }
 
 /// Works for others until stopped.
-pub async fn serve(client: &Client, folder: &Path, listen: Option<&str>, stop: CancellationToken) -> Outcome {
-    let listen = listen.unwrap_or_else(|| default_listen(client.gateways()));
+pub async fn serve(client: &Client, folder: &Path, reach: &Reach, stop: CancellationToken) -> Outcome {
+    let listen = reach.listen.as_deref().unwrap_or_else(|| default_listen(client.gateways()));
     let config = WorkerConfig {
         home: folder.to_owned(),
         chain: client.status().await?.chain,
         key: keys::read(&machine::key_path(folder))?,
         client: client.clone(),
         listen: vec![listen.to_owned()],
+        announce: reach.public_address.clone(),
         trainer: trainer()?,
     };
     Ok(deepmarket_worker::run(config, stop).await?)

@@ -38,7 +38,8 @@ pub async fn run(settings: &Settings, args: &Ssh) -> Outcome {
     let gateways = client.gateways().join(",");
     let mut command = vec![args.program.as_str(), "lend", "join", "-", "--with-parent", "--json", "--gateway", &gateways];
     command.extend(args.machine.iter().flat_map(|name| ["--machine", name]));
-    command.extend(args.listen.iter().flat_map(|address| ["--listen", address]));
+    command.extend(args.reach.listen.iter().flat_map(|address| ["--listen", address]));
+    command.extend(args.reach.public_address.iter().flat_map(|address| ["--public-address", address]));
     let mut session = Session::start(&connection, &command, &code.to_string(), settings.output).await?;
 
     let answer = tokio::select! {

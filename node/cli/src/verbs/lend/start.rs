@@ -30,7 +30,7 @@ pub async fn run(settings: &Settings, args: &Start) -> Outcome {
         format!("{}\nlent: {}\nas {}", verify::describe(&lent.config), offer::sentence(&lent.offer, &clock), lent.id)
     })?;
     settings.output.next("deepmarket lend status, in another terminal; Ctrl-C here takes the machine back");
-    serve::serve(&client, &folder, args.listen.as_deref(), stop).await?;
+    serve::serve(&client, &folder, &args.reach, stop).await?;
     serve::withdraw(&client, &owner, lent.id).await?;
     settings.output.say("the machine is yours again");
     Ok(())
