@@ -9,9 +9,10 @@ programs=(c++)
 needs="The build needs a C++20 compiler and libclang"
 if [[ ${1:-} == test ]]; then
     # chromium: the explorer page is tested in it. openssh-server, openssh-client: lending over SSH is tested with a real sshd.
-    packages+=(chromium openssh-server openssh-client)
-    programs+=(chromium ssh ssh-keygen)
-    needs+="; the tests need Chromium and OpenSSH"
+    # nftables: a machine is cut off by a firewall.
+    packages+=(chromium openssh-server openssh-client nftables)
+    programs+=(chromium ssh ssh-keygen nft)
+    needs+="; the tests need Chromium, OpenSSH and nftables"
 fi
 
 if ! command -v dpkg-query >/dev/null; then

@@ -8,7 +8,7 @@ pub struct Lease {
     pub id: LeaseId,
     /// The job.
     pub job: JobId,
-    /// The worker's rank in the job.
+    /// The worker's rank: its number among all leases that the job ever had.
     pub rank: u32,
     /// The machine.
     pub machine: MachineId,

@@ -17,6 +17,10 @@ impl Ledger {
                 let workers = job.members.len() as u32;
                 JobReason::Training { workers, preparing: job.active.len() as u32 - workers }
             }
+            JobState::Recovering if job.is_waiting() => match self.waits_for(job) {
+                other @ (JobReason::WaitsForSlot { .. } | JobReason::WaitsForLowerPrices { .. }) => other,
+                _ => JobReason::Recovering { preparing: 0 },
+            },
             JobState::Recovering => JobReason::Recovering { preparing: job.active.len() as u32 },
             JobState::Finished(_) => JobReason::Finished,
             JobState::Cancelled => JobReason::Cancelled,

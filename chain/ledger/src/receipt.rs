@@ -138,7 +138,8 @@ impl Change<'_> {
         if reason == FailureReason::OwnerReturned {
             self.machine(self.ledger.leases[&lease].machine, |machine| machine.heard = false);
         }
-        let hopeless = matches!(reason, FailureReason::Diverged | FailureReason::Disagreement);
+        // It would happen anywhere.
+        let hopeless = reason == FailureReason::Diverged;
         let of_job = self.job(job);
         of_job.failures += u32::from(!reason.is_preemption());
         if hopeless || of_job.failures > of_job.restarts {

@@ -288,7 +288,7 @@ impl Rejection {
 
     /// [`Rejection::is_retryable`] by code.
     pub fn retryable(code: u16) -> bool {
-        matches!(code, 2002 | 2004 | 2055 | 2070)
+        matches!(code, 2002 | 2004 | 2055 | 2070 | 2080)
     }
 
     /// Name and hint of a code, for those who only hold a stored result.

@@ -212,7 +212,7 @@ pub struct Ledger {
     pub(crate) invites: BTreeMap<PublicKey, Invite>,
     pub(crate) statistics: Statistics,
     pub(crate) index: Index,
-    /// Something changed since the last matching that could let a queued job start. No part of the state: matching when
+    /// Something changed since the last matching that could let a worker begin. No part of the state: matching when
     /// nothing has changed changes nothing.
     pub(crate) rematch: bool,
 }

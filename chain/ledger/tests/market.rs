@@ -429,5 +429,5 @@ fn the_entries_of_a_known_market_never_change() {
     assert_eq!(market.send(person(1), Action::Invite { code: code(1), offer: Some(offer(cores(1))), expires }), 0);
     let entries: Vec<_> = market.ledger.entries().collect();
     assert_eq!(entries.len(), 14);
-    assert_eq!(Hash::of(&encode(&entries)).to_hex(), "120c4ffb9a3c7e8dbb7f7bd6dad746f3371ca88f10109435ecfca7290eb6f62f");
+    assert_eq!(Hash::of(&encode(&entries)).to_hex(), "438a88417762bd0ddcbd6c71fb98b4408a2524039d60dae3183f144f20a7189b");
 }

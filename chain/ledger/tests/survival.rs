@@ -280,14 +280,18 @@ fn a_job_survives_as_many_failures_as_its_spec_says() {
 }
 
 #[test]
-fn training_that_diverged_or_disagrees_stops_at_once() {
-    for reason in [FailureReason::Diverged, FailureReason::Disagreement] {
-        let mut market = market(2);
-        let job = running(&mut market, 2, 2, PLENTY);
-        fail(&mut market, job, 1, reason);
-        assert_eq!(market.state(job), JobState::Panic(PanicReason::Failed(reason)), "it would do so everywhere");
-        assert_eq!([0, 1].map(|rank| lease_state(&market, job, rank)), [LeaseState::Ended, LeaseState::Failed(reason)]);
-    }
+fn training_that_diverged_stops_at_once_and_a_worker_that_holds_other_parameters_leaves() {
+    let mut market = market(2);
+    let job = running(&mut market, 2, 2, PLENTY);
+    fail(&mut market, job, 1, FailureReason::Diverged);
+    let reason = FailureReason::Diverged;
+    assert_eq!(market.state(job), JobState::Panic(PanicReason::Failed(reason)), "it would do so everywhere");
+    assert_eq!([0, 1].map(|rank| lease_state(&market, job, rank)), [LeaseState::Ended, LeaseState::Failed(reason)]);
+
+    let mut market = self::market(2);
+    let job = running(&mut market, 2, 2, PLENTY);
+    fail(&mut market, job, 1, FailureReason::Disagreement);
+    assert_eq!(market.state(job), JobState::Running, "the other goes on");
 }
 
 #[test]
@@ -520,6 +524,7 @@ fn workers_begin_only_in_the_slots_that_their_job_names() {
     assert_eq!(market.machine_state(2), MachineState::Idle, "and nobody joins it there");
     fail(&mut market, job, 0, FailureReason::OwnerReturned);
     assert_eq!(market.ledger.job(job).unwrap().active.len(), 0);
+    assert_eq!(market.reason(job), JobReason::WaitsForSlot { starts: TimeMs(START + 4 * MINUTE) });
     market.beat_until(TimeMs(START + 4 * MINUTE), &[1, 2]);
     assert_eq!(market.reason(job), JobReason::Recovering { preparing: 2 });
 }

@@ -110,7 +110,9 @@ impl Array {
         std::io::copy(&mut reader.take(offset), &mut std::io::sink()).map_err(ImportError::unreadable(&self.path))?;
         let size = self.shape[1..].iter().try_fold(self.kind.bytes() as u64, |size, d| size.checked_mul(*d));
         let Some(size @ 1..=0x0200_0000) = size else {
-            return Err(self.error(format!("a sample of shape {:?} is empty or has more than 32 MiB", &self.shape[1..]), "cut it"));
+            return Err(
+                self.error(format!("a sample of shape {:?} is empty or has more than 32 MiB", &self.shape[1..]), "cut it")
+            );
         };
         let mut sample = vec![0; size as usize];
         for number in 0..self.samples() {
@@ -167,7 +169,14 @@ pub(crate) fn read(input: &Input, format: Format, options: &Options) -> Result<C
         }
         for (array, other) in [(&pair.x, &first.x), (&pair.y, &first.y)] {
             if array.shape[1..] != other.shape[1..] || array.kind != other.kind {
-                let why = format!("its samples are {:?} {:?}, and those of '{}' {:?} {:?}", array.kind, &array.shape[1..], other.name, other.kind, &other.shape[1..]);
+                let why = format!(
+                    "its samples are {:?} {:?}, and those of '{}' {:?} {:?}",
+                    array.kind,
+                    &array.shape[1..],
+                    other.name,
+                    other.kind,
+                    &other.shape[1..]
+                );
                 return Err(array.error(why, "give both splits the same type and shape"));
             }
         }
@@ -196,7 +205,10 @@ impl Pair {
             if task == Task::Classification {
                 let class = self.y.values(sample).next().unwrap_or(-1.0);
                 if !(0.0..MAX_CLASSES).contains(&class) || class.fract() != 0.0 {
-                    let why = format!("sample {number} has class {class}, and classes are whole numbers from 0 to {}", MAX_CLASSES - 1.0);
+                    let why = format!(
+                        "sample {number} has class {class}, and classes are whole numbers from 0 to {}",
+                        MAX_CLASSES - 1.0
+                    );
                     return Err(self.y.error(why, "number the classes from 0, or use --task regression"));
                 }
                 return targets.write_all(&(class as u32).to_le_bytes()).map_err(ImportError::Disk);
@@ -331,9 +343,7 @@ fn pairs(input: &Input, format: Format, options: &Options) -> Result<Vec<Pair>, 
     }
     Err(ImportError::unclear(
         format!("the arrays are {}", known.join(", ")),
-        format!(
-            "have '{x}' and '{y}', or '{x}_train', '{y}_train', '{x}_test' and '{y}_test'; --x and --y name others"
-        ),
+        format!("have '{x}' and '{y}', or '{x}_train', '{y}_train', '{x}_test' and '{y}_test'; --x and --y name others"),
     ))
 }
 

@@ -72,7 +72,15 @@ impl Collector {
     pub(crate) fn new(shape: Vec<u32>, x: X, y: Y) -> Result<Collector, ImportError> {
         let values = |shape: &[u32]| shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d as usize));
         let x_values = values(&shape);
-        let x_bytes = x_values.and_then(|n| n.checked_mul(if x == X::Bytes { 1 } else if x == X::Floats { 4 } else { 2 }));
+        let x_bytes = x_values.and_then(|n| {
+            n.checked_mul(if x == X::Bytes {
+                1
+            } else if x == X::Floats {
+                4
+            } else {
+                2
+            })
+        });
         let y_bytes = match &y {
             Y::Class { .. } => Some(4),
             Y::Values { shape } => values(shape).and_then(|n| n.checked_mul(4)),

@@ -84,7 +84,8 @@ pub(crate) fn guess(input: &Input) -> Result<Format, ImportError> {
     };
     let formats: BTreeSet<Format> = list(path)?.iter().filter_map(|file| Format::of_name(&name_of(file))).collect();
     // Folders of tables, arrays or images often hold a README.
-    let telling = if formats.len() > 1 { formats.iter().filter(|f| **f != Format::Text).collect() } else { Vec::from_iter(&formats) };
+    let telling =
+        if formats.len() > 1 { formats.iter().filter(|f| **f != Format::Text).collect() } else { Vec::from_iter(&formats) };
     match telling.as_slice() {
         [format] => Ok(**format),
         [] => Err(ImportError::unclear(
@@ -149,7 +150,10 @@ impl Parts {
 
     fn check(&self, input: &Input, format: Format) -> Result<(), ImportError> {
         let missing = |path: &Path| {
-            Err(ImportError::unclear(format!("{} holds no {format} file", path.display()), "check the path, or say another --format"))
+            Err(ImportError::unclear(
+                format!("{} holds no {format} file", path.display()),
+                "check the path, or say another --format",
+            ))
         };
         match input {
             Input::Two { train, .. } if self.train.is_empty() => missing(train),
@@ -199,7 +203,10 @@ pub(crate) fn agree(asked: Option<Task>, found: Task, what: &str) -> Result<Task
     match asked {
         Some(asked) if asked != found => {
             let wanted = if asked == Task::Classification { "classes" } else { "values" };
-            Err(ImportError::unclear(format!("{what}, which are not {wanted}"), "ask for the other --task, or name other targets"))
+            Err(ImportError::unclear(
+                format!("{what}, which are not {wanted}"),
+                "ask for the other --task, or name other targets",
+            ))
         }
         _ => Ok(found),
     }

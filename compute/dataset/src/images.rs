@@ -67,8 +67,9 @@ fn listed(input: &Input) -> Result<(Vec<String>, Vec<Listed>), ImportError> {
         Input::Two { train, test } => vec![(Some(Part::Train), train.clone()), (Some(Part::Test), test.clone())],
         Input::One(root) => {
             let folders = files::entries(root)?.into_iter().filter(|path| path.is_dir());
-            let of_split: Vec<_> =
-                folders.filter_map(|path| part_of_name(&files::name_of(&path).to_ascii_lowercase()).map(|part| (Some(part), path))).collect();
+            let named = |path: PathBuf| Some((Some(part_of_name(&files::name_of(&path).to_ascii_lowercase())?), path));
+            let mut of_split: Vec<_> = folders.filter_map(named).collect();
+            of_split.sort_by_key(|(part, _)| *part == Some(Part::Test));
             if of_split.is_empty() { vec![(None, root.clone())] } else { of_split }
         }
     };
@@ -78,19 +79,29 @@ fn listed(input: &Input) -> Result<(Vec<String>, Vec<Listed>), ImportError> {
         for folder in files::entries(root)? {
             if !folder.is_dir() {
                 if Format::of_name(&files::name_of(&folder)) == Some(Format::Images) {
-                    return Err(content(&folder, "it is in no folder of a class", "put each class's images into a folder of its name"));
+                    return Err(content(
+                        &folder,
+                        "it is in no folder of a class",
+                        "put each class's images into a folder of its name",
+                    ));
                 }
                 continue;
             }
             let class = files::name_of(&folder);
-            let images = files::list(&folder)?.into_iter().filter(|file| Format::of_name(&files::name_of(file)) == Some(Format::Images));
+            let images =
+                files::list(&folder)?.into_iter().filter(|file| Format::of_name(&files::name_of(file)) == Some(Format::Images));
             let before = found.len();
             found.extend(images.map(|path| (class.clone(), path, *part)));
             if found.len() == before {
                 return Err(content(&folder, "the folder holds no PNG or JPEG image", "fill it, or remove it"));
             }
-            if *part == Some(Part::Test) && roots.iter().any(|(part, _)| *part == Some(Part::Train)) && !classes.contains(&class) {
-                return Err(content(&folder, format!("class '{class}' has no images for training"), "add some, or remove the folder"));
+            if *part == Some(Part::Test) && roots.iter().any(|(part, _)| *part == Some(Part::Train)) && !classes.contains(&class)
+            {
+                return Err(content(
+                    &folder,
+                    format!("class '{class}' has no images for training"),
+                    "add some, or remove the folder",
+                ));
             }
             if !classes.contains(&class) {
                 classes.push(class);

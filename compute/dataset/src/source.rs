@@ -146,7 +146,7 @@ impl Remote {
             "hdfs" => {
                 return Err(refuse(
                     "this build doesn't read hdfs".into(),
-                    "build with `cargo build --release --features hdfs`, or copy the files first (hdfs dfs -get)",
+                    "build with `cargo build --release -p deepmarket-cli --features hdfs`, or copy the files first (hdfs dfs -get)",
                 ));
             }
             other => {
@@ -157,7 +157,8 @@ impl Remote {
             }
         };
         let operator = built.map_err(|e| refuse(e.to_string(), "check the address"))?;
-        let transport = Transport::new().map_err(|e| refuse(format!("no TLS on this machine: {e}"), "install ca-certificates"))?;
+        let transport =
+            Transport::new().map_err(|e| refuse(format!("no TLS on this machine: {e}"), "install ca-certificates"))?;
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
         let path = decoded(path);
         Ok(Remote { url: shown, operator: operator.with_context(context), path, lists: !matches!(scheme, "http" | "https") })
@@ -174,7 +175,9 @@ impl Remote {
             }
         };
         let hint = match error.kind() {
-            ErrorKind::PermissionDenied => "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or user:password@)",
+            ErrorKind::PermissionDenied => {
+                "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or user:password@)"
+            }
             ErrorKind::NotFound => "check the address; a folder ends with /",
             _ => "check the address and the network (AWS_ENDPOINT_URL names another S3 store), then try again",
         };
@@ -188,6 +191,7 @@ impl Remote {
     /// All files of the source with their lengths, in order of their names.
     async fn files(&self) -> Result<Vec<(String, Option<u64>)>, ImportError> {
         let is_folder = self.path.is_empty() || self.path.ends_with('/');
+        let mut no_file = None;
         if !is_folder {
             match self.operator.stat(&self.path).await {
                 Ok(metadata) if metadata.is_file() => {
@@ -195,7 +199,8 @@ impl Remote {
                     return Ok(vec![(self.path.clone(), (length > 0).then_some(length))]);
                 }
                 Ok(_) => {}
-                Err(e) if e.kind() == ErrorKind::NotFound && self.lists => {}
+                // A store may have no object of this name and yet some below it; not all say so in the same way.
+                Err(e) if self.lists && e.kind() != ErrorKind::PermissionDenied => no_file = Some(e),
                 // Some servers answer no HEAD: reading will tell.
                 Err(e) if !self.lists && e.kind() != ErrorKind::NotFound && !e.is_temporary() => {
                     return Ok(vec![(self.path.clone(), None)]);
@@ -221,7 +226,8 @@ impl Remote {
             }
         }
         if files.is_empty() {
-            return Err(self.error(root, &opendal::Error::new(ErrorKind::NotFound, "no files")));
+            let error = no_file.unwrap_or_else(|| opendal::Error::new(ErrorKind::NotFound, "no files"));
+            return Err(self.error(root, &error));
         }
         files.sort();
         Ok(files)
@@ -229,7 +235,8 @@ impl Remote {
 
     /// A file's path below the local folder. A name that would lead out of it is refused.
     fn local_name(&self, file: &str) -> Result<PathBuf, ImportError> {
-        let folder = if self.is_file(file) { file.rsplit_once('/').map_or(0, |(folder, _)| folder.len() + 1) } else { self.path.len() };
+        let folder =
+            if self.is_file(file) { file.rsplit_once('/').map_or(0, |(folder, _)| folder.len() + 1) } else { self.path.len() };
         let name = PathBuf::from(file.get(folder..).unwrap_or(file).trim_start_matches('/'));
         let plain = name.components().all(|part| matches!(part, Component::Normal(_)));
         if name.as_os_str().is_empty() || !plain {
@@ -310,7 +317,8 @@ fn decoded(path: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let hex = (bytes[at] == b'%').then(|| path.get(at + 1..at + 3).and_then(|two| u8::from_str_radix(two, 16).ok())).flatten();
+        let hex =
+            (bytes[at] == b'%').then(|| path.get(at + 1..at + 3).and_then(|two| u8::from_str_radix(two, 16).ok())).flatten();
         out.push(hex.unwrap_or(bytes[at]));
         at += if hex.is_some() { 3 } else { 1 };
     }

@@ -89,7 +89,8 @@ fn same_columns(first: &Rows, other: &Rows) -> Result<(), ImportError> {
     if first.columns == other.columns {
         return Ok(());
     }
-    let why = format!("its columns are {}, and those of {} are {}", shown(&other.columns), first.path.display(), shown(&first.columns));
+    let why =
+        format!("its columns are {}, and those of {} are {}", shown(&other.columns), first.path.display(), shown(&first.columns));
     Err(ImportError::Mismatch { path: PathBuf::from(&other.path), why })
 }
 

@@ -17,14 +17,20 @@ const MAX_LENGTH: u32 = 16 * 1024;
 pub(crate) fn read(input: &Input, options: &Options) -> Result<Collector, ImportError> {
     let length = options.length;
     if !(1..=MAX_LENGTH).contains(&length) {
-        return Err(ImportError::unclear(format!("sequences can't have {length} tokens"), format!("use --length 1 to {MAX_LENGTH}")));
+        return Err(ImportError::unclear(
+            format!("sequences can't have {length} tokens"),
+            format!("use --length 1 to {MAX_LENGTH}"),
+        ));
     }
     let parts = Parts::of(input, Format::Text)?;
     let y = Y::Tokens { vocabulary: VOCABULARY };
     let mut collector = Collector::new(vec![length], X::Tokens { vocabulary: VOCABULARY }, y)?;
     let windows = |files: &[PathBuf]| -> Result<u64, ImportError> {
         let mut count = 0;
-        Windows::new(files, length).each(|_, _| { count += 1; Ok(()) })?;
+        Windows::new(files, length).each(|_, _| {
+            count += 1;
+            Ok(())
+        })?;
         Ok(count)
     };
     let all = windows(&parts.whole)?;

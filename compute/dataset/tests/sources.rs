@@ -47,7 +47,7 @@ async fn a_file_is_fetched_over_http_through_redirects_and_with_credentials() {
         .route("/data/pets.csv", get(|| async { TABLE }))
         .route("/moved/pets.csv", get(|| async { Redirect::temporary("/data/pets.csv") }))
         .route("/round/pets.csv", get(|| async { Redirect::temporary("/round/pets.csv") }))
-        .route("/with space/pets.csv", get(|| async { TABLE }))
+        .route("/with%20space/pets.csv", get(|| async { TABLE }))
         .route("/secret/pets.csv", get(secret));
     let host = serve(router).await;
     let access = S3Access::default();

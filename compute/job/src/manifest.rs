@@ -3,9 +3,7 @@ use std::collections::BTreeSet;
 use deepmarket_types::Hash;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Decimal, JobSpec, Layer, Loss, MAX_DIMENSION, Size, SpecError, SpecProblem::DataMismatch, schedule::MAX_SAMPLES,
-};
+use crate::{Decimal, JobSpec, Layer, Loss, MAX_DIMENSION, Size, SpecError, SpecProblem::DataMismatch, schedule::MAX_SAMPLES};
 
 /// The most bytes of a manifest.
 const MAX_MANIFEST_BYTES: usize = 8 * 1024 * 1024;
@@ -318,9 +316,7 @@ impl JobSpec {
         let expected = match (&manifest.y, self.training.loss) {
             (Targets::Class { classes }, _) => vec![*classes],
             (Targets::Values { shape }, Loss::Mse) => shape.clone(),
-            (Targets::Tokens { vocabulary }, Loss::CrossEntropy) => {
-                manifest.shape.iter().copied().chain([*vocabulary]).collect()
-            }
+            (Targets::Tokens { vocabulary }, Loss::CrossEntropy) => manifest.shape.iter().copied().chain([*vocabulary]).collect(),
             (Targets::Values { .. }, Loss::CrossEntropy) => {
                 return wrong_loss(format!("cross_entropy needs classes, and dataset '{name}' has values"), "use loss = \"mse\"");
             }
@@ -348,9 +344,8 @@ fn check_name(place: &str, name: &str) -> Result<(), DataError> {
 
 fn check_shape(place: &str, shape: &[u32]) -> Result<(), DataError> {
     if !matches!(shape.len(), 1..=3) || shape.iter().any(|d| !(1..=MAX_DIMENSION).contains(d)) {
-        let why = format!(
-            "{shape:?} is not [features], [length, features] or [channels, height, width] of 1 to {MAX_DIMENSION} each"
-        );
+        let why =
+            format!("{shape:?} is not [features], [length, features] or [channels, height, width] of 1 to {MAX_DIMENSION} each");
         return Err(bad(place, why));
     }
     Ok(())

@@ -93,10 +93,7 @@ pub(crate) struct CharTransformer {
 pub(crate) fn char_transformer(input: Vec<u32>, options: CharTransformer) -> Model {
     let CharTransformer { vocabulary, features, heads, blocks, dropout } = options;
     let feed_forward = features.saturating_mul(defaults::FEED_FORWARD_TIMES);
-    let mut layers = vec![
-        Layer::Embedding { vocabulary, out: features },
-        Layer::PositionEmbedding { kind: Positions::Learned },
-    ];
+    let mut layers = vec![Layer::Embedding { vocabulary, out: features }, Layer::PositionEmbedding { kind: Positions::Learned }];
     let block = Layer::TransformerEncoder { heads, feed_forward, causal: true, dropout };
     layers.extend(std::iter::repeat_n(block, blocks.min(MAX_BLOCKS) as usize));
     layers.extend([Layer::LayerNorm { epsilon: defaults::NORM_EPSILON }, Layer::Linear { out: vocabulary }]);

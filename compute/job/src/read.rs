@@ -165,10 +165,7 @@ fn training(root: &Table, kind: Kind) -> Result<Training, SpecError> {
         },
         schedule: optional("schedule").map_or(Ok(LearningRate::Constant { warmup_steps: 0 }), |node| schedule(&node))?,
         batch: number(required("batch", "the samples of one step, for example batch = 64")?, defaults::EVALUATED_BATCH)?,
-        epochs: number(
-            required("epochs", "how often each sample is used, for example epochs = 5")?,
-            defaults::EVALUATED_EPOCHS,
-        )?,
+        epochs: number(required("epochs", "how often each sample is used, for example epochs = 5")?, defaults::EVALUATED_EPOCHS)?,
         seed: optional("seed").map_or(Ok(0), |node| node.u64())?,
         mode: optional("mode").map_or(Ok(Mode::Sync), |node| mode(&node))?,
         updates: match optional("updates") {

@@ -162,7 +162,8 @@ fn layer<'a>(node: &Node<'a>) -> Result<(Layer, Option<Node<'a>>), SpecError> {
         Ok((hidden, table.flag_or("return_sequence", true)?))
     };
     let with = || {
-        let node = table(&["with"], "{ with = [\"a\"] }")?.required("with", "names of earlier layers, for example with = [\"a\"]")?;
+        let node =
+            table(&["with"], "{ with = [\"a\"] }")?.required("with", "names of earlier layers, for example with = [\"a\"]")?;
         node.list()?.iter().take(MAX_LIST).map(|name| Ok(name.text()?.to_owned())).collect::<Result<_, SpecError>>()
     };
     let heads = |table: &Table| table.required("heads", "the number of heads, for example heads = 4")?.u32();
@@ -225,7 +226,8 @@ fn layer<'a>(node: &Node<'a>) -> Result<(Layer, Option<Node<'a>>), SpecError> {
         "add" => Layer::Add { with: with()? },
         "concat" => Layer::Concat { with: with()? },
         "take" => {
-            let from = table(&["from"], "{ from = \"a\" }")?.required("from", "an earlier layer's name, for example from = \"a\"")?;
+            let from =
+                table(&["from"], "{ from = \"a\" }")?.required("from", "an earlier layer's name, for example from = \"a\"")?;
             Layer::Take { from: from.text()?.to_owned() }
         }
         "global_avg_pool" => plain(Layer::GlobalAvgPool)?,

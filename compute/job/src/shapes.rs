@@ -110,7 +110,12 @@ fn named_output_shape(model: &Model, index: usize, shapes: &[Vec<u32>], place: &
     }
     let differs = |name: &str, shape: &[u32], needs: &str| {
         let found = format!("{input:?} comes in and '{name}' is {shape:?}: {needs}");
-        Err(SpecError::new(Shape, place, found, "change the layers between them, or bring it into shape with a convolution of 1 × 1"))
+        Err(SpecError::new(
+            Shape,
+            place,
+            found,
+            "change the layers between them, or bring it into shape with a convolution of 1 × 1",
+        ))
     };
     let with: Vec<(&String, &Vec<u32>)> = names.iter().zip(others).collect();
     match layer {
@@ -121,7 +126,8 @@ fn named_output_shape(model: &Model, index: usize, shapes: &[Vec<u32>], place: &
         Layer::Concat { .. } => {
             // Features come last, an image's channels first.
             let joined = if input.len() == 2 { 1 } else { 0 };
-            let rest = |shape: &[u32]| shape.iter().enumerate().filter(|(d, _)| *d != joined).map(|(_, n)| *n).collect::<Vec<_>>();
+            let rest =
+                |shape: &[u32]| shape.iter().enumerate().filter(|(d, _)| *d != joined).map(|(_, n)| *n).collect::<Vec<_>>();
             let mut output = input.clone();
             for (name, shape) in with {
                 if shape.len() != input.len() || rest(shape) != rest(input) {
@@ -144,7 +150,8 @@ fn output_shape(layer: &Layer, input: &[u32], place: &str) -> Result<Vec<u32>, S
     let option = |key: &str, value: u32| within(&format!("{place}.{key}"), value.into(), 1, MAX_DIMENSION.into());
     let flat_hint = "put { flatten = {} } before it";
     let image_hint = "put it before { flatten = {} }, or make model.input [channels, height, width]";
-    let sequence_hint = "make model.input [length, features], put an embedding before it, or { reshape = { to = [length, features] } }";
+    let sequence_hint =
+        "make model.input [length, features], put an embedding before it, or { reshape = { to = [length, features] } }";
     match (layer, input) {
         (Layer::Linear { out }, [before @ .., _]) if input.len() < 3 => {
             option("out", *out)?;

@@ -103,7 +103,11 @@ fn model() -> impl Strategy<Value = Model> {
         if is_around && name != deepmarket_job::INPUT {
             // Around a ReLU behind the last layer: shapes are equal.
             model.names.push(Named { name: name.clone(), layer: model.layers.len() as u32 - 1 });
-            model.layers.extend([Layer::Relu, Layer::Add { with: vec![name.clone()] }, Layer::Concat { with: vec![name.clone()] }]);
+            model.layers.extend([
+                Layer::Relu,
+                Layer::Add { with: vec![name.clone()] },
+                Layer::Concat { with: vec![name.clone()] },
+            ]);
             model.layers.extend([Layer::Reshape { to: vec![3, 2] }, Layer::Linear { out: 3 }, Layer::Flatten]);
         }
         model

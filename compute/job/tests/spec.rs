@@ -225,9 +225,18 @@ fn presets_are_read_as_their_layers() {
     assert_eq!(parameters("[1, 28, 28]", "\"lenet5\""), 61_706);
     let blocks = |w: u64| 2 * 9 * w * w + 4 * w; // two convolutions and norms
     let conv = |a: u64, b: u64, k: u64| k * k * a * b + b;
-    let expected = conv(1, 8, 3) + 16 + blocks(8) + 2 * 8
-        + conv(8, 16, 3) + conv(16, 16, 3) + conv(8, 16, 1) + 3 * 32
-        + conv(16, 32, 3) + conv(32, 32, 3) + conv(16, 32, 1) + 3 * 64
+    let expected = conv(1, 8, 3)
+        + 16
+        + blocks(8)
+        + 2 * 8
+        + conv(8, 16, 3)
+        + conv(16, 16, 3)
+        + conv(8, 16, 1)
+        + 3 * 32
+        + conv(16, 32, 3)
+        + conv(32, 32, 3)
+        + conv(16, 32, 1)
+        + 3 * 64
         + 33 * 10;
     assert_eq!(parameters("[1, 28, 28]", "{ resnet-small = { width = 8 } }"), expected);
     let block = 4 * 64 * 64 + 4 * 64 + 2 * 64 * 256 + 256 + 64 + 4 * 64;

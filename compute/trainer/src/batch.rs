@@ -565,7 +565,8 @@ mod tests {
             "{ transformer_encoder = { heads = 4, feed_forward = 3 } }, \"last\"",
             "{ gru = { hidden = 3 } }, { softmax = {} }, { reshape = { to = [9, 2] } }, { global_avg_pool = {} }",
         ] {
-            Case::new(testing::sequences(false), &format!("{embed}, {layers}, {{ linear = {{ out = 2 }} }}"), Loss::Mse).check_gradients();
+            Case::new(testing::sequences(false), &format!("{embed}, {layers}, {{ linear = {{ out = 2 }} }}"), Loss::Mse)
+                .check_gradients();
         }
     }
 
@@ -585,17 +586,22 @@ mod tests {
         let layers = "{ conv2d = { out = 2, kernel = 3, padding = 1 }, name = \"a\" }, \"relu\", { batch_norm = {} }, \"relu\", \
                       { add = { with = [\"a\"] } }, \"relu\", \"flatten\", { linear = { out = 2 } }";
         let case = Case::new(testing::dataset(), layers, Loss::CrossEntropy);
-        let steps: Vec<(&str, &[usize])> = case.network.steps.iter().map(|step| {
-            let name = match &step.stage {
-                Stage::Convolution(..) => "convolution",
-                Stage::Relu => "relu",
-                Stage::Add => "add",
-                Stage::Graph(layers) if *layers == (2..4) => "norm and relu",
-                Stage::Graph(layers) if *layers == (6..8) => "head",
-                _ => "other",
-            };
-            (name, &step.inputs[..])
-        }).collect();
+        let steps: Vec<(&str, &[usize])> = case
+            .network
+            .steps
+            .iter()
+            .map(|step| {
+                let name = match &step.stage {
+                    Stage::Convolution(..) => "convolution",
+                    Stage::Relu => "relu",
+                    Stage::Add => "add",
+                    Stage::Graph(layers) if *layers == (2..4) => "norm and relu",
+                    Stage::Graph(layers) if *layers == (6..8) => "head",
+                    _ => "other",
+                };
+                (name, &step.inputs[..])
+            })
+            .collect();
         let expected: [(&str, &[usize]); 6] =
             [("convolution", &[0]), ("relu", &[1]), ("norm and relu", &[2]), ("add", &[3, 1]), ("relu", &[4]), ("head", &[5])];
         assert_eq!(steps, expected);

@@ -375,4 +375,3 @@ impl BatchNorm {
         batch_norm(x, self.gamma, self.beta, mean, var, float(self.epsilon))
     }
 }
-

@@ -49,9 +49,8 @@ pub(crate) fn read(network: &Network, file: &[u8]) -> Result<Vec<f32>, Failure> 
         known += 1;
     }
     // PyTorch counts batches in its batch norms; nothing here needs that number. A saved state has more than the model.
-    let is_other = |name: &str| {
-        !name.ends_with(".num_batches_tracked") && !STATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    };
+    let is_other =
+        |name: &str| !name.ends_with(".num_batches_tracked") && !STATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     let others = tensors.names().iter().filter(|name| is_other(name)).count() - known;
     if others > 0 {
         return Err(refuse(format!("it has {others} tensors that the spec's layers don't have")));

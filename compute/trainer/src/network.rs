@@ -67,10 +67,8 @@ pub(crate) enum Leaf {
 impl Network {
     pub(crate) fn new(model: &Model) -> Result<Network, SpecError> {
         let shapes = layer_shapes(model)?;
-        let shapes: Vec<Vec<usize>> =
-            shapes.iter().map(|shape| shape.iter().map(|d| *d as usize).collect()).collect();
-        let mut slots: Vec<Vec<Slot>> =
-            model.layers.iter().zip(&shapes).map(|(layer, input)| slots_of(layer, input)).collect();
+        let shapes: Vec<Vec<usize>> = shapes.iter().map(|shape| shape.iter().map(|d| *d as usize).collect()).collect();
+        let mut slots: Vec<Vec<Slot>> = model.layers.iter().zip(&shapes).map(|(layer, input)| slots_of(layer, input)).collect();
         let mut floats = 0;
         let mut parameters = 0;
         for trained in [true, false] {
@@ -121,8 +119,13 @@ impl Network {
 
 /// A layer's tensors, not placed yet: names, order of gates and initial values as in PyTorch.
 fn slots_of(layer: &Layer, input: &[usize]) -> Vec<Slot> {
-    let slot = |name, shape: Vec<usize>, initial| {
-        Slot { role: Role::Parameter, name, shape, is_transposed: false, initial, range: 0..0 }
+    let slot = |name, shape: Vec<usize>, initial| Slot {
+        role: Role::Parameter,
+        name,
+        shape,
+        is_transposed: false,
+        initial,
+        range: 0..0,
     };
     // Uniform within ±1/√fan-in: PyTorch's default (Kaiming uniform with a = √5).
     let default = |fan_in: usize| Initial::Uniform { bound: 1.0 / (fan_in.max(1) as f32).sqrt() };
@@ -131,9 +134,8 @@ fn slots_of(layer: &Layer, input: &[usize]) -> Vec<Slot> {
         let weight = Slot { is_transposed: true, ..slot(weight, vec![inputs, out], default(inputs)) };
         [weight, slot(bias, vec![out], default(inputs))]
     };
-    let norm = |weight, bias, features: usize| {
-        [slot(weight, vec![features], Initial::Ones), slot(bias, vec![features], Initial::Zeros)]
-    };
+    let norm =
+        |weight, bias, features: usize| [slot(weight, vec![features], Initial::Ones), slot(bias, vec![features], Initial::Zeros)];
     // Xavier uniform over the three projections together, and no biases, as `nn.MultiheadAttention` begins.
     let attention = |in_weight, in_bias, out_weight, out_bias| {
         let bound = (6.0 / (4 * last) as f32).sqrt();
@@ -176,9 +178,7 @@ fn slots_of(layer: &Layer, input: &[usize]) -> Vec<Slot> {
         Layer::PositionEmbedding { kind: Positions::Learned } => vec![slot("weight", input.to_vec(), Initial::Normal)],
         Layer::Lstm { hidden, .. } => recurrent(4, *hidden as usize),
         Layer::Gru { hidden, .. } => recurrent(3, *hidden as usize),
-        Layer::Attention { .. } => {
-            attention("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias").to_vec()
-        }
+        Layer::Attention { .. } => attention("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias").to_vec(),
         Layer::TransformerEncoder { feed_forward, .. } => {
             let inner = *feed_forward as usize;
             let mut slots = attention(

@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use crate::{
     Trainer,
     samples::Samples,
-    testing::{SAMPLES, dataset, run, sequences, spec_of},
+    testing::{SAMPLES, dataset, run, sequences, spec_of, trainer_on},
 };
 
 /// Loads the model as users do, and compares its outputs with ours; prints the greatest difference.
@@ -26,7 +26,8 @@ print(difference)
 #[test]
 fn pytorch_computes_the_same_with_the_exported_tensors() {
     let python = std::env::var("PYTHON").unwrap_or("python3".into());
-    let has_torch = Command::new(&python).args(["-c", "import torch, tomllib"]).output().is_ok_and(|output| output.status.success());
+    let has_torch =
+        Command::new(&python).args(["-c", "import torch, tomllib"]).output().is_ok_and(|output| output.status.success());
     if !has_torch {
         eprintln!("skipped: {python} has no torch");
         return;
@@ -98,7 +99,63 @@ fn difference(python: &str, (manifest, shard): (DatasetManifest, Vec<u8>), layer
     std::fs::write(&given, safetensors::serialize(tensors, None).unwrap()).unwrap();
     std::fs::write(&model, trainer.export()).unwrap();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    let output = Command::new(python).env("PYTHONDONTWRITEBYTECODE", "1").arg("-c").arg(COMPARE).args([&examples, &model, &given]).output().unwrap();
+    let output = Command::new(python)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg("-c")
+        .arg(COMPARE)
+        .args([&examples, &model, &given])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{layers}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn tensors_have_the_names_and_shapes_of_pytorchs_modules() {
+    let layers = "{ embedding = { vocabulary = 5, out = 4 } }, { position_embedding = {} }, { attention = { heads = 2 } }, \
+                  { transformer_encoder = { heads = 2, feed_forward = 7 } }, { conv1d = { out = 3, kernel = 2 } }, \
+                  { lstm = { hidden = 5 } }, { gru = { hidden = 6 } }, \"last\", { linear = { out = 2 } }";
+    let training = "loss = \"cross_entropy\"\noptimizer = { adam = { lr = 0.02 } }\nbatch = 8\nepochs = 3";
+    let trainer = trainer_on(sequences(false), spec_of("[6]", layers, training));
+    let file = trainer.export();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let mut names: Vec<String> = tensors.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.shape())).collect();
+    names.sort_unstable();
+    let expected = [
+        "0.weight [5, 4]",
+        "1.weight [6, 4]",
+        "2.in_proj_bias [12]",
+        "2.in_proj_weight [12, 4]",
+        "2.out_proj.bias [4]",
+        "2.out_proj.weight [4, 4]",
+        "3.linear1.bias [7]",
+        "3.linear1.weight [7, 4]",
+        "3.linear2.bias [4]",
+        "3.linear2.weight [4, 7]",
+        "3.norm1.bias [4]",
+        "3.norm1.weight [4]",
+        "3.norm2.bias [4]",
+        "3.norm2.weight [4]",
+        "3.self_attn.in_proj_bias [12]",
+        "3.self_attn.in_proj_weight [12, 4]",
+        "3.self_attn.out_proj.bias [4]",
+        "3.self_attn.out_proj.weight [4, 4]",
+        "4.bias [3]",
+        "4.weight [3, 4, 2]",
+        "5.bias_hh_l0 [20]",
+        "5.bias_ih_l0 [20]",
+        "5.weight_hh_l0 [20, 5]",
+        "5.weight_ih_l0 [20, 3]",
+        "6.bias_hh_l0 [18]",
+        "6.bias_ih_l0 [18]",
+        "6.weight_hh_l0 [18, 6]",
+        "6.weight_ih_l0 [18, 5]",
+        "8.bias [2]",
+        "8.weight [2, 6]",
+    ];
+    assert_eq!(names, expected);
+    let mut other = trainer_on(sequences(false), spec_of("[6]", layers, &format!("{training}\nseed = 9")));
+    assert_ne!(other.parameters_hash(), trainer.parameters_hash());
+    other.load_model(&file).unwrap();
+    assert_eq!((other.parameters_hash(), other.evaluate()), (trainer.parameters_hash(), trainer.evaluate()));
 }

@@ -72,7 +72,8 @@ impl Recurrent {
         };
         let zeros = vec![0.0; hidden];
         for position in 0..self.length {
-            let before = |all: &[f32]| if position == 0 { zeros.clone() } else { at_position(all, position - 1, hidden).to_vec() };
+            let before =
+                |all: &[f32]| if position == 0 { zeros.clone() } else { at_position(all, position - 1, hidden).to_vec() };
             let (last, last_inner) = (before(&memory.hidden), before(&memory.inner));
             let x = at_position(&memory.input, position, samples * self.inputs);
             let mut of_input = to_vec(matrix(x, samples).matmul(of_input.clone()));

@@ -41,7 +41,8 @@ pub(crate) fn sharded() -> (DatasetManifest, Vec<Vec<u8>>) {
             let noise = ((i * 7 + p * 3 + usize::from(number) * 11) % 60) as u8;
             if (p < 32) == (class == 0) { 200 - noise } else { noise }
         };
-        let pixels: Vec<u8> = classes.iter().enumerate().flat_map(|(i, class)| (0..64).map(move |p| pixel(i, *class, p))).collect();
+        let pixels: Vec<u8> =
+            classes.iter().enumerate().flat_map(|(i, class)| (0..64).map(move |p| pixel(i, *class, p))).collect();
         shard_bytes(&pixels, &classes, &[1, 8, 8])
     };
     let shards: Vec<Vec<u8>> = (0..5).map(shard).collect();

@@ -26,7 +26,8 @@ fn dataset() -> Dataset {
 
 /// 256 sequences of tokens, each with the next ones.
 fn sequences(length: u32) -> Dataset {
-    let tokens = |shift: u32| (0..256 * length).flat_map(move |i| ((i * 31 + shift) as u16 % 256).to_le_bytes()).collect::<Vec<u8>>();
+    let tokens =
+        |shift: u32| (0..256 * length).flat_map(move |i| ((i * 31 + shift) as u16 % 256).to_le_bytes()).collect::<Vec<u8>>();
     let (x, y) = (tokens(0), tokens(1));
     let view = |data| TensorView::new(safetensors::Dtype::U16, vec![256, length as usize], data).expect("tokens of two bytes");
     let bytes = safetensors::serialize([("x", view(&x)), ("y", view(&y))], None).expect("two tensors");
@@ -106,7 +107,11 @@ fn a_trainer_of_sequences_uses_no_more_memory_than_its_spec_was_sized_for() {
 #[test]
 fn a_trainer_of_a_residual_network_uses_no_more_memory_than_its_spec_was_sized_for() {
     let conv = "{ conv2d = { out = 16, kernel = 3, padding = 1 } }, \"batch_norm\"";
-    let block = |name| format!("{conv}, {{ relu = {{}}, name = \"{name}\" }}, {conv}, \"relu\", {conv}, {{ add = {{ with = [\"{name}\"] }} }}, \"relu\"");
+    let block = |name| {
+        format!(
+            "{conv}, {{ relu = {{}}, name = \"{name}\" }}, {conv}, \"relu\", {conv}, {{ add = {{ with = [\"{name}\"] }} }}, \"relu\""
+        )
+    };
     let layers = format!("{}, {}, \"global_avg_pool\", {{ linear = {{ out = 10 }} }}", block("a"), block("b"));
     check(&dataset(), &layers, 64, "\"sync\"");
 }

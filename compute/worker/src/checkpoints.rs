@@ -9,11 +9,15 @@
 //! The rounds never wait for an upload. One that failed is not tried again: by then a newer model is due.
 
 use bytes::Bytes;
-use deepmarket_api::{ApiError, Client};
-use deepmarket_types::{ChainId, Checkpoint, Hash, JobId, SecretKey};
+use deepmarket_api::ApiError;
+use deepmarket_types::{Checkpoint, Hash, JobId};
 use tokio::sync::watch;
 
-use crate::{lease::COPIES, receipts::Receipts};
+use crate::{
+    lease::{COPIES, Context, FLUSH_WITHIN},
+    progress::Reporter,
+    receipts::Receipts,
+};
 
 /// The checkpoints of one lease. It stops storing when this is dropped.
 pub(crate) struct Checkpoints {
@@ -29,11 +33,17 @@ impl Drop for Checkpoints {
 
 impl Checkpoints {
     /// Stores states at gateways and has the lease's receipts name them.
-    pub fn start(client: Client, chain: ChainId, key: SecretKey, job: JobId, receipts: &Receipts) -> Checkpoints {
+    pub fn start(context: &Context, job: JobId, reporter: &Reporter, receipts: &Receipts) -> Checkpoints {
         let newest = watch::Sender::new(None);
+        let (client, key, chain) = (context.client.clone(), context.key.clone(), context.chain);
+        let flush = reporter.flushing();
         let store = move |state: Bytes| {
-            let (client, key) = (client.clone(), key.clone());
-            async move { client.put_blob(&key, &chain, state, COPIES).await }
+            let (client, key, flush) = (client.clone(), key.clone(), flush.clone());
+            async move {
+                let stored = client.put_blob(&key, &chain, state, COPIES).await;
+                flush(FLUSH_WITHIN).await;
+                stored
+            }
         };
         let task = tokio::spawn(store_newest(newest.subscribe(), job, store, receipts.checkpoint_notes()));
         Checkpoints { newest, task }

@@ -35,7 +35,7 @@ const MAX_MODEL_BYTES: u64 = 1 << 30;
 /// How long the last words of a lease may take when the machine's owner wants it back.
 const OWNER_WAITS: Duration = Duration::from_secs(4);
 /// How long the last progress may take.
-const FLUSH_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 /// Copies of the model that are asked for, and the pause after a failed attempt; doubles up to the second value.
 pub(crate) const COPIES: usize = 2;
 const UPLOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
@@ -109,7 +109,7 @@ pub(crate) async fn serve(context: Arc<Context>, news: watch::Receiver<Assignmen
     });
     tracing::info!(%job, %lease, rank, "serving a lease");
     // It outlives the work: a checkpoint that is on its way may still be named by the last receipt.
-    let checkpoints = Checkpoints::start(context.client.clone(), context.chain, context.key.clone(), job, &receipts);
+    let checkpoints = Checkpoints::start(&context, job, &reporter, &receipts);
     let (reporter, receipts) = (&reporter, &receipts);
     let work = Work { context: &context, assignment: &assignment, reporter, receipts, checkpoints: &checkpoints };
     // Dropping the work kills its trainer and closes its streams, which the other ranks notice at once.

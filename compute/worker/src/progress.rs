@@ -8,6 +8,7 @@ use std::{
 
 use deepmarket_api::{Client, MAX_PROGRESS_BYTES, Progress, ProgressBatch, ProgressKind, progress_content};
 use deepmarket_types::{ChainId, Domain, JobId, MachineId, SecretKey, TimeMs};
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -137,21 +138,34 @@ impl Reporter {
 
     /// Sends what waits, for at most some time.
     pub async fn flush(&self, limit: Duration) {
+        self.shared.flush(limit).await;
+    }
+
+    /// The same for a task of its own.
+    pub fn flushing(&self) -> impl Fn(Duration) -> BoxFuture<'static, ()> + Clone + Send + 'static {
+        let shared = self.shared.clone();
+        move |limit| {
+            let shared = shared.clone();
+            async move { shared.flush(limit).await }.boxed()
+        }
+    }
+}
+
+impl Shared {
+    async fn flush(&self, limit: Duration) {
         let empty = async {
             loop {
-                let emptied = self.shared.emptied.notified();
-                if self.shared.queue().is_empty() {
+                let emptied = self.emptied.notified();
+                if self.queue().is_empty() {
                     return;
                 }
-                self.shared.hurry.notify_one();
+                self.hurry.notify_one();
                 emptied.await;
             }
         };
         timeout(limit, empty).await.ok();
     }
-}
 
-impl Shared {
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().expect("nobody panics while queueing progress")
     }

@@ -266,6 +266,10 @@ impl Training<'_> {
             let notes_now = ahead == 0 || ended_epoch.is_some() || is_last || self.at.round.is_multiple_of(NOTE_EVERY_ASYNC);
             let keeps = team.position == 0
                 && checkpoints::is_due(self.spec.recovery.checkpoint_rounds, self.at.round, rounds);
+            if keeps {
+                // The log must know what is in a checkpoint before the chain knows of the checkpoint.
+                self.tell_batches(team);
+            }
             if !notes_now {
                 self.totals.compute += std::mem::take(&mut applying);
                 if keeps {

@@ -7,6 +7,7 @@
 //! Reads and writes are tried once at each gateway; [`Client::submit`] and the streams go on until their deadline or their
 //! end. A refusal that every gateway would repeat is returned at once. Answers are bounded in size and time.
 
+mod blobs;
 mod error;
 mod events;
 mod submit;
@@ -14,19 +15,17 @@ mod transport;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use deepmarket_types::{AccountId, ChainId, Domain, Hash, Height, JobId, MachineId, PublicKey, SecretKey, Voucher};
+use deepmarket_types::{AccountId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
 use futures::{Stream, StreamExt as _, future};
-use reqwest::Method;
 
+pub use blobs::BlobEntry;
 pub use error::{ApiError, Attempt};
-use transport::{Ask, Failures, Transport, is_unknown};
+use transport::{Ask, Failures, Transport};
 
 use crate::{
     AccountView, Assignment, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest, EvaluationView, HistoryEntry,
-    InviteView, JobEvent, JobView, KEY_HEADER, LedgerView, MAX_BLOB_BYTES, MachineView, Network, PricesView, Progress,
-    ProgressBatch, Quote, QuoteRequest, SIGNATURE_HEADER, Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
-    upload_content,
+    InviteView, JobEvent, JobView, LedgerView, MachineView, Network, PricesView, Progress,
+    ProgressBatch, Quote, QuoteRequest, Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
 };
 
 /// The most bytes of a genesis document.
@@ -272,65 +271,5 @@ impl Client {
         let next = |error: &ApiError| error.retryable() || matches!(error, ApiError::Status(b) if b.name == "no_registrar");
         let (gateway, response) = self.transport.ask_unless(&Ask::post_json("/v1/vouchers", request), next).await?;
         Ok(self.transport.parse::<VoucherResponse>(gateway, response).await?.voucher)
-    }
-
-    /// Stores a blob at up to `copies` gateways, signed by a key that the chain knows. Fails only where none took it.
-    pub async fn put_blob(
-        &self,
-        key: &SecretKey,
-        chain: &ChainId,
-        bytes: impl Into<Bytes>,
-        copies: usize,
-    ) -> Result<Hash, ApiError> {
-        let bytes: Bytes = bytes.into();
-        let hash = Hash::of(&bytes);
-        let signature = key.sign(Domain::Request, chain, &upload_content(&hash, bytes.len() as u64));
-        let ask = Ask::new(Method::PUT, format!("/v1/blobs/{}", hash.to_hex()))
-            .header(KEY_HEADER, key.public())
-            .header(SIGNATURE_HEADER, signature)
-            .body("application/octet-stream", bytes)
-            .timeout(Some(Duration::from_secs(300)));
-        let (mut stored, mut failures) = (0, Failures::default());
-        for gateway in self.transport.order() {
-            if stored >= copies.max(1) {
-                break;
-            }
-            match self.transport.once(gateway, &ask).await {
-                Ok(_) => stored += 1,
-                Err(error) => failures.push(error),
-            }
-        }
-        if stored > 0 { Ok(hash) } else { Err(failures.into_error()) }
-    }
-
-    /// Fetches a blob from the first gateway that has it, and checks it against its hash. `progress` hears the bytes that
-    /// are here.
-    pub async fn get_blob(&self, hash: Hash, progress: &(dyn Fn(u64) + Sync)) -> Result<Bytes, ApiError> {
-        let ask = Ask::get(format!("/v1/blobs/{}", hash.to_hex())).timeout(None);
-        let (mut missing, mut failures) = (0, Failures::default());
-        for gateway in self.transport.order() {
-            let fetched = match self.transport.once(gateway, &ask).await {
-                Ok(response) => self.transport.bounded(gateway, response, MAX_BLOB_BYTES as usize, progress).await,
-                Err(error) => Err(error),
-            };
-            match fetched {
-                Ok(bytes) if Hash::of(&bytes) == hash => return Ok(bytes),
-                Ok(_) => failures.push(self.transport.bad_answer(gateway, format!("its blob {hash} has other content"))),
-                Err(ApiError::Status(body)) if is_unknown(&body) => missing += 1,
-                Err(error) => failures.push(error),
-            }
-        }
-        if missing > 0 { Err(ApiError::NoSuchBlob(hash)) } else { Err(failures.into_error()) }
-    }
-
-    /// Does any gateway have this blob?
-    pub async fn has_blob(&self, hash: Hash) -> Result<bool, ApiError> {
-        let ask = Ask::new(Method::HEAD, format!("/v1/blobs/{}", hash.to_hex()));
-        let next = |error: &ApiError| error.retryable() || matches!(error, ApiError::Status(b) if is_unknown(b));
-        match self.transport.ask_unless(&ask, next).await {
-            Ok(_) => Ok(true),
-            Err(ApiError::Status(body)) if is_unknown(&body) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }

@@ -29,6 +29,7 @@ use deepmarket_types::{
     AccountId, Action, Credits, Event, Hash, Height, JobId, JobState, SecretKey, TimeMs, Transaction, encode,
 };
 use futures::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Serves a router on a free port until the test's runtime ends.
 async fn serve(router: Router) -> String {
@@ -254,7 +255,8 @@ async fn a_blob_is_stored_at_as_many_gateways_as_asked_and_one_that_lies_about_i
                 *stored.lock().unwrap() += 1;
                 StatusCode::CREATED
             })
-            .get(async move || content),
+            .get(async move || content)
+            .head(async || StatusCode::NOT_FOUND),
         )
     };
     let missing = Router::new().fallback(async || refuse(StatusCode::NOT_FOUND, 5015, "unknown_blob", false));
@@ -271,7 +273,38 @@ async fn a_blob_is_stored_at_as_many_gateways_as_asked_and_one_that_lies_about_i
     assert_eq!(heard.load(Ordering::SeqCst), 9);
     assert_eq!(client(&[&missing]).get_blob(hash, &|_| {}).await.unwrap_err(), ApiError::NoSuchBlob(hash));
     assert!(!client(&[&missing]).has_blob(hash).await.unwrap());
-    assert!(client(&[&missing, &honest]).has_blob(hash).await.unwrap());
+    let holder = serve(Router::new().route("/v1/blobs/{hash}", get(async || "the bytes"))).await;
+    assert!(client(&[&missing, &holder]).has_blob(hash).await.unwrap());
+    // What is there isn't sent again: this one takes no upload at all.
+    assert_eq!(client(&[&holder]).put_blob(&key(), &Hash::of(b"chain"), "the bytes", 1).await.unwrap(), hash);
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_goes_on_at_the_next_gateway() {
+    let content: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+    let hash = Hash::of(&content);
+    // Promises all, gives a part, and hangs up.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first = format!("http://{}", listener.local_addr().unwrap());
+    let answer = [b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", &content[..60_000]].concat();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(socket.read_u8().await.unwrap());
+        }
+        socket.write_all(&answer).await.unwrap();
+        socket.shutdown().await.unwrap();
+    });
+    let rest = content.clone();
+    let ranges = async move |headers: axum::http::HeaderMap| {
+        let range = headers["range"].to_str().unwrap().to_owned();
+        let from: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+        assert!(from > 0);
+        (StatusCode::PARTIAL_CONTENT, rest[from..].to_vec())
+    };
+    let second = serve(Router::new().route("/v1/blobs/{hash}", get(ranges))).await;
+    assert_eq!(client(&[&first, &second]).get_blob(hash, &|_| {}).await.unwrap(), content);
 }
 
 fn entry(sequence: u64) -> Progress {

@@ -3,10 +3,12 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use deepmarket_types::{Credits, JobId};
 
+mod data;
 mod lend;
 
 #[cfg(test)]
 pub use lend::WhenClosed;
+pub use data::{Add, Data};
 pub use lend::{Change, Evaluate, Invite, Join, Lend, OfferFlags, Reach, Ssh, Start};
 
 /// Lend idle machines, earn credits, and spend them to train models on other people's machines.
@@ -163,22 +165,6 @@ pub enum Account {
         /// Credits.
         amount: Credits,
     },
-}
-
-#[derive(Subcommand)]
-pub enum Data {
-    /// Import a dataset (IDX files), cut it into shards, and store them in the market by hash.
-    #[command(after_help = "Example:\n  deepmarket data add data/mnist --name mnist")]
-    Add {
-        /// Folder with the IDX files.
-        folder: PathBuf,
-        /// Name for job files on this machine.
-        #[arg(long)]
-        name: String,
-    },
-    /// List the datasets that were added from this machine.
-    #[command(after_help = "Example:\n  deepmarket data ls")]
-    Ls,
 }
 
 #[derive(Subcommand)]

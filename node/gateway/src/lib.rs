@@ -7,6 +7,7 @@
 //!                                                    ├─▶ Registrar, where there is one
 //!  Prometheus, browsers ──────────────────────────────┴─▶ Metrics; the explorer, static files that read the routes
 //!  accepted transactions ──▶ forward ──▶ the other validators' gateways
+//!  blobs of one holder ◀──── repair ◀─── the other gateways: each blob is at two at least
 //! ```
 //!
 //! Everything from outside is bounded: bodies, waiting times, streams, uploads, requests at once. Every error is an
@@ -26,6 +27,7 @@ mod metrics;
 mod progress;
 mod quota;
 mod registrar;
+mod repair;
 mod routes;
 mod views;
 
@@ -119,7 +121,7 @@ impl Gateway {
         let data_error = |reason: String| GatewayError::Data { path: config.data.display().to_string(), reason };
         let progress = progress::ProgressStore::open(folder).map_err(|e| data_error(e.to_string()))?;
         let stored = config.net.blobs().list().map_err(|e| data_error(e.to_string()))?.iter().map(|(_, bytes)| bytes).sum();
-        let others = config.gateways.iter().filter(|gateway| **gateway != config.own).cloned().collect();
+        let others: Vec<String> = config.gateways.iter().filter(|gateway| **gateway != config.own).cloned().collect();
         let app = App::new(Shared {
             market: config.market,
             validator: config.validator,
@@ -135,6 +137,7 @@ impl Gateway {
             streams: Shared::stream_permits(),
             stop: stop.clone(),
         });
+        repair::start(&app, config.own, others.clone());
         forward::start(&app, others, &stop)?;
         let router = bounds::router(app);
         tracing::info!(%address, "gateway listens");

@@ -171,7 +171,7 @@ async fn the_explorer_is_searched_by_keyboard_says_what_is_wrong_and_stays_fresh
 
     // The page of a job follows the chain, and keeps what has the focus.
     browser.open(&scene.at("job/job-3"));
-    browser.shows(&["fashion-cnn", "running", "receipt 1 of rank 0"]);
+    browser.shows(&["fashion-cnn", "running", "receipt 1 of rank 0", "trains with the others", "train together: lease-"]);
     browser.ask("document.querySelector('summary').focus(); document.querySelector('details').open = true");
     scene.market.report(&scene.machine, 2, LeaseOutcome::Running).await;
     browser.shows(&["receipt 2 of rank 0", "1 worker(s) train."]);

@@ -11,9 +11,9 @@ use deepmarket_api::{
 use deepmarket_genesis::Genesis;
 use deepmarket_job::JobSpec;
 use deepmarket_types::{
-    Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobReason, JobState, LeaseOutcome, LeaseState, MachineId,
-    MachineReason, MachineState, Offer, Posting, Resources, SecretKey, TimeMs, Transaction, Weekdays, encode, invite_key,
-    join_proof,
+    Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobReason, JobState, LeaseOutcome, LeaseState,
+    MachineId, MachineReason, MachineState, Offer, Posting, Resources, SecretKey, TimeMs, Transaction, Weekdays, encode,
+    invite_key, join_proof,
 };
 use futures::StreamExt as _;
 use market::{Market, RESOURCES, SOON, account_of, config, http, machine_of, offer, spec, validator_key};
@@ -228,7 +228,7 @@ async fn a_job_is_quoted_submitted_watched_and_cancelled() {
     let (worker, other) = if view.leases[0].machine == id_of(&machine) { (machine, idle) } else { (idle, machine) };
     let assigned = client.assignments(id_of(&worker)).await.unwrap();
     assert_eq!((assigned.len(), assigned[0].job, assigned[0].lease), (1, job, view.leases[0].id));
-    assert_eq!((assigned[0].members.len(), assigned[0].generation, assigned[0].world), (0, 0, 1), "it got ready for nothing yet");
+    assert_eq!((assigned[0].members.len(), assigned[0].generation, assigned[0].world), (0, 0, 1), "it is not ready yet");
     assert_eq!(JobSpec::from_bytes(&hex::decode(&assigned[0].spec).unwrap()).unwrap(), spec());
     assert!(client.assignments(id_of(&other)).await.unwrap().is_empty());
 

@@ -1,20 +1,21 @@
-//! Blobs between peers: `/deepmarket/blob/1`.
+//! Blobs between peers: `/deepmarket/blob/2`.
 //!
 //! One stream carries one request and its answer:
 //! request = message of [`Request`]; answer = message of [`Answer`]; after `Found` comes the blob in bao encoding (hashes of
 //! the tree in pre-order and between them the bytes, in groups of 16 KiB), so that the receiver checks each group against
-//! the blob's hash before it believes it. A wrong byte is noticed within the 16 KiB that it is in.
+//! the blob's hash before it believes it. A wrong byte is noticed within the 16 KiB that it is in: the provider is named with the
+//! place, and what came before is kept, so that the next provider goes on from there.
 
 use std::{
     collections::HashMap,
     fs::File,
     io::{self, BufReader, BufWriter, Write as _},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bao_tree::{
-    BaoTree, BlockSize, ChunkRanges,
+    BaoTree, BlockSize, ChunkNum, ChunkRanges,
     io::{
         BaoContentItem, DecodeError,
         outboard::PreOrderMemOutboard,
@@ -36,11 +37,12 @@ use crate::{
     wire::{Blocking, receive, send, within},
 };
 
-/// The protocol's name and version.
-pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/deepmarket/blob/1");
+/// The protocol's name and version. (Version 1 had no `from`: a transfer that broke off began anew.)
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/deepmarket/blob/2");
 
 /// Bytes are checked in groups of 2^4 chunks of 1 KiB.
 const GROUP: BlockSize = BlockSize::from_chunk_log(4);
+const GROUP_BYTES: u64 = 16 * 1024;
 /// How long a request may take to come, and an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How long a transfer may stand still.
@@ -51,6 +53,8 @@ const MAX_SERVED_PER_PEER: usize = 8;
 /// A busy peer is asked again this often, after this long.
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// Where only a blob's limit is known, providers are ordered as for so many bytes.
+const TYPICAL_BYTES: u64 = 32 * 1024 * 1024;
 /// Memory that is set aside on a provider's mere word.
 const TRUSTED_CAPACITY: u64 = 4 * 1024 * 1024;
 
@@ -61,6 +65,8 @@ struct Request {
     hash: Hash,
     /// The most bytes that the asker takes.
     limit: u64,
+    /// Where to begin: so many bytes are there already. A multiple of [`GROUP_BYTES`].
+    from: u64,
 }
 
 /// What is answered.
@@ -154,7 +160,7 @@ async fn serve_one(mut stream: Stream, store: BlobStore, place: Option<(OwnedSem
         stream.write_all(&answer)?;
         if sound {
             let mut buffered = BufWriter::with_capacity(1 << 17, &mut stream);
-            encode_ranges_validated(&file, &hashes, &ChunkRanges::all(), &mut buffered).map_err(io::Error::other)?;
+            encode_ranges_validated(&file, &hashes, &chunks_from(request.from), &mut buffered).map_err(io::Error::other)?;
             buffered.flush()?;
         } else {
             tracing::warn!(hash = %request.hash, "a stored blob doesn't match its hash any more; removing it");
@@ -164,6 +170,11 @@ async fn serve_one(mut stream: Stream, store: BlobStore, place: Option<(OwnedSem
     })
     .await
     .map_err(io::Error::other)?
+}
+
+/// The chunks of 1 KiB from a byte on.
+fn chunks_from(offset: u64) -> ChunkRanges {
+    if offset == 0 { ChunkRanges::all() } else { ChunkRanges::from(ChunkNum(offset / 1024)..) }
 }
 
 /// See [`Net::fetch`].
@@ -184,19 +195,27 @@ pub(crate) async fn fetch(
         return Ok(bytes);
     }
     let mut tries = Vec::new();
-    for provider in from {
+    // What came and was checked so far, from whomever.
+    let mut blob = Vec::new();
+    for provider in net.inner().near.order(from, limit.min(TYPICAL_BYTES)) {
         if provider.peer_id == net.peer_id() {
             continue;
         }
-        let fault = match fetch_from(net, hash, limit, provider, progress).await {
-            Ok(bytes) => {
+        let fault = match fetch_from(net, hash, limit, provider, &mut blob, progress).await {
+            Ok(()) => {
                 let store = net.blobs().clone();
-                return in_background(move || store.put_verified(&wanted, &bytes).map(|()| bytes)).await;
+                return in_background(move || store.put_verified(&wanted, &blob).map(|()| blob)).await;
             }
             Err(fault) => fault,
         };
+        // Not having a blob, or being busy, is no fault.
+        if !matches!(fault, BlobFault::Unknown | BlobFault::Busy) {
+            net.inner().near.failed(&provider.peer_id);
+        }
         match fault {
-            BlobFault::Corrupted => tracing::warn!(%hash, peer = provider.peer_id, "the provider {fault}; trying the next"),
+            BlobFault::Corrupted { .. } => {
+                tracing::warn!(%hash, peer = provider.peer_id, "the provider {fault}; trying the next")
+            }
             _ => tracing::debug!(%hash, peer = provider.peer_id, "the provider {fault}; trying the next"),
         }
         tries.push((provider.peer_id.clone(), fault));
@@ -213,20 +232,29 @@ async fn fetch_from(
     hash: &Hash,
     limit: u64,
     provider: &PeerAddress,
+    blob: &mut Vec<u8>,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Vec<u8>, BlobFault> {
+) -> Result<(), BlobFault> {
     let (peer, addresses) = provider.parse().map_err(|e| BlobFault::Unreachable(e.to_string()))?;
-    let request = Request { hash: *hash, limit };
+    let from = blob.len() as u64;
+    let request = Request { hash: *hash, limit, from };
     let mut fault = BlobFault::Busy;
     for _ in 0..BUSY_TRIES {
         let mut stream = net.open(peer, &addresses, PROTOCOL).await.map_err(|e| BlobFault::Unreachable(e.to_string()))?;
+        let asked = Instant::now();
         let ask = async {
             send(&mut stream, &request).await?;
             receive::<Answer>(&mut stream).await
         };
         match within(ANSWER_WITHIN, ask).await {
             Ok(Answer::Found(bytes)) if bytes > limit => return Err(BlobFault::TooLarge(bytes)),
-            Ok(Answer::Found(bytes)) => return receive_blob(stream, hash, bytes, progress).await,
+            Ok(Answer::Found(bytes)) => {
+                net.inner().near.answered(&provider.peer_id, asked.elapsed());
+                let began = Instant::now();
+                receive_blob(stream, hash, bytes, blob, progress).await?;
+                net.inner().near.sent(&provider.peer_id, bytes.saturating_sub(from), began.elapsed());
+                return Ok(());
+            }
             Ok(Answer::Unknown) => return Err(BlobFault::Unknown),
             Ok(Answer::TooLarge(bytes)) => return Err(BlobFault::TooLarge(bytes)),
             Ok(Answer::Busy) => fault = BlobFault::Busy,
@@ -241,44 +269,67 @@ async fn fetch_from(
     Err(fault)
 }
 
-/// Reads and checks a blob of a stated length in a blocking thread, and reports progress from here.
+/// Reads on and checks a blob of a stated length in a blocking thread, and reports progress from here. Where it fails, `blob`
+/// keeps the groups that were right.
 async fn receive_blob(
     stream: Stream,
     hash: &Hash,
     bytes: u64,
+    blob: &mut Vec<u8>,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Vec<u8>, BlobFault> {
+) -> Result<(), BlobFault> {
     let root = blake3::Hash::from_bytes(hash.0);
     let stream = Blocking::new(stream, STALL);
-    let (done, mut so_far) = watch::channel(0_u64);
+    let from = blob.len() as u64;
+    if from > 0 && bytes <= from {
+        return Err(BlobFault::Corrupted { offset: bytes });
+    }
+    let (done, mut so_far) = watch::channel(from);
+    let mut growing = std::mem::take(blob);
     let mut work = spawn_blocking(move || {
-        let tree = BaoTree::new(bytes, GROUP);
-        let ranges = ChunkRanges::all();
-        let mut blob = Vec::with_capacity(bytes.min(TRUSTED_CAPACITY) as usize);
-        for item in DecodeResponseIter::new(root, tree, BufReader::with_capacity(1 << 17, stream), &ranges) {
-            if let BaoContentItem::Leaf(leaf) = item.map_err(fault_of)? {
-                blob.extend_from_slice(&leaf.data);
-                // Nobody waits for the blob any more.
-                done.send(blob.len() as u64).map_err(|_| BlobFault::Broken("given up".into()))?;
-            }
-        }
-        Ok(blob)
+        growing.reserve((bytes - from).min(TRUSTED_CAPACITY) as usize);
+        let result = receive_groups(stream, root, bytes, &mut growing, &done);
+        (growing, result)
     });
     loop {
         tokio::select! {
             result = &mut work => {
-                let blob = result.unwrap_or_else(|e| Err(BlobFault::Broken(e.to_string())))?;
+                let (mut grown, result) = result.map_err(|e| BlobFault::Broken(e.to_string()))?;
+                if result.is_err() {
+                    // A last group that is shorter could be the end of a lie about the length.
+                    grown.truncate((grown.len() as u64 / GROUP_BYTES * GROUP_BYTES) as usize);
+                }
+                *blob = grown;
                 progress(blob.len() as u64);
-                return Ok(blob);
+                return result;
             }
             Ok(()) = so_far.changed() => progress(*so_far.borrow_and_update()),
         }
     }
 }
 
-fn fault_of(error: DecodeError) -> BlobFault {
+fn receive_groups(
+    stream: Blocking,
+    root: blake3::Hash,
+    bytes: u64,
+    blob: &mut Vec<u8>,
+    done: &watch::Sender<u64>,
+) -> Result<(), BlobFault> {
+    let (tree, ranges) = (BaoTree::new(bytes, GROUP), chunks_from(blob.len() as u64));
+    for item in DecodeResponseIter::new(root, tree, BufReader::with_capacity(1 << 17, stream), &ranges) {
+        if let BaoContentItem::Leaf(leaf) = item.map_err(|e| fault_of(e, blob.len() as u64))? {
+            blob.extend_from_slice(&leaf.data);
+            // Nobody waits for the blob any more.
+            done.send(blob.len() as u64).map_err(|_| BlobFault::Broken("given up".into()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What an error means that came after so many right bytes.
+fn fault_of(error: DecodeError, offset: u64) -> BlobFault {
     match error {
-        DecodeError::ParentHashMismatch(_) | DecodeError::LeafHashMismatch(_) => BlobFault::Corrupted,
+        DecodeError::ParentHashMismatch(_) | DecodeError::LeafHashMismatch(_) => BlobFault::Corrupted { offset },
         DecodeError::ParentNotFound(_) | DecodeError::LeafNotFound(_) => BlobFault::Broken("it ended too early".into()),
         DecodeError::Io(e) if e.kind() == io::ErrorKind::TimedOut => BlobFault::Stalled,
         DecodeError::Io(e) => BlobFault::Broken(e.to_string()),

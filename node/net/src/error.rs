@@ -11,8 +11,11 @@ pub enum BlobFault {
     Unknown,
     /// It says that the blob has this many bytes: more than was asked for at most.
     TooLarge(u64),
-    /// What it sent doesn't match the hash: the provider is broken or lying.
-    Corrupted,
+    /// What it sent from this byte on doesn't match the hash: the provider is broken or lying. What came before is right.
+    Corrupted {
+        /// The first byte of the group that is wrong.
+        offset: u64,
+    },
     /// It serves others and kept saying so.
     Busy,
     /// It stopped sending.
@@ -27,7 +30,7 @@ impl fmt::Display for BlobFault {
             BlobFault::Unreachable(why) => write!(f, "not reached: {why}"),
             BlobFault::Unknown => f.write_str("doesn't have it"),
             BlobFault::TooLarge(bytes) => write!(f, "offers {bytes} bytes, which is more than this blob may have"),
-            BlobFault::Corrupted => f.write_str("sent bytes that don't match the hash"),
+            BlobFault::Corrupted { offset } => write!(f, "sent bytes that don't match the hash, from byte {offset} on"),
             BlobFault::Busy => f.write_str("is busy with others"),
             BlobFault::Stalled => f.write_str("stopped sending"),
             BlobFault::Broken(why) => write!(f, "broke off: {why}"),

@@ -22,6 +22,7 @@ mod group;
 mod hello;
 mod join;
 mod link;
+mod nearness;
 mod peer;
 mod store;
 mod swarm;

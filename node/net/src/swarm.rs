@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{BlobStore, Group, GroupSpec, NetError, PeerAddress, blobs, hello, join, peer::keypair_of};
+use crate::{BlobStore, Group, GroupSpec, NetError, PeerAddress, blobs, hello, join, nearness::Nearness, peer::keypair_of};
 
 /// How long reaching a peer may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     pub peer: PeerId,
     pub chain: ChainId,
     pub store: BlobStore,
+    pub near: Nearness,
     pub groups: hello::Registry,
     addresses: Arc<RwLock<Vec<Multiaddr>>>,
     control: libp2p_stream::Control,
@@ -111,7 +112,8 @@ impl Net {
         ];
         let tasks = Mutex::new(tasks);
         tracing::info!(%peer, addresses = ?addresses.read().expect("not poisoned"), "network listens");
-        let inner = Inner { peer, chain: config.chain, store, groups, addresses, control, commands, tasks };
+        let near = Nearness::default();
+        let inner = Inner { peer, chain: config.chain, store, near, groups, addresses, control, commands, tasks };
         Ok(Net { inner: Arc::new(inner) })
     }
 
@@ -131,9 +133,9 @@ impl Net {
         &self.inner.store
     }
 
-    /// Fetches a blob of at most `limit` bytes from the first peer that gives it, checking each 16 KiB against the hash as
-    /// it comes, and stores it here. A blob that is here already isn't fetched. `progress` gets the number of bytes that
-    /// were received and checked so far (it starts over when the next peer is tried).
+    /// Fetches a blob of at most `limit` bytes from the nearest peer that gives it (in `from`'s order where nothing is known),
+    /// checking each 16 KiB against the hash as it comes, and stores it here. A blob that is here already isn't fetched. Where a
+    /// peer fails, the next goes on from there. `progress` gets the number of bytes that were received and checked so far.
     pub async fn fetch(
         &self,
         hash: &Hash,

@@ -99,7 +99,7 @@ async fn liar(bytes: Vec<u8>, lie: Lie) -> PeerAddress {
         .with_behaviour(|_| libp2p_stream::Behaviour::new())
         .unwrap()
         .build();
-    let mut incoming = swarm.behaviour().new_control().accept(StreamProtocol::new("/deepmarket/blob/1")).unwrap();
+    let mut incoming = swarm.behaviour().new_control().accept(StreamProtocol::new("/deepmarket/blob/2")).unwrap();
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     let peer_id = swarm.local_peer_id().to_string();
     let address = loop {
@@ -114,7 +114,7 @@ async fn liar(bytes: Vec<u8>, lie: Lie) -> PeerAddress {
     });
     tokio::spawn(async move {
         while let Some((_, mut stream)) = incoming.next().await {
-            let mut request = [0; 4 + 32 + 8];
+            let mut request = [0; 4 + 32 + 8 + 8];
             stream.read_exact(&mut request).await.unwrap();
             let (length, content) = match lie {
                 Lie::Length(length) => (length, bytes.clone()),
@@ -151,15 +151,15 @@ async fn liar(bytes: Vec<u8>, lie: Lie) -> PeerAddress {
 async fn a_lying_provider_is_named_and_the_next_one_is_asked() {
     let (giver, taker) = (node(10).await, node(11).await);
     let lies = [
-        (Lie::FlippedBit { at: 3 }, BlobFault::Corrupted),
-        (Lie::FlippedBit { at: 60_000 }, BlobFault::Corrupted),
+        (Lie::FlippedBit { at: 3 }, BlobFault::Corrupted { offset: 0 }),
+        (Lie::FlippedBit { at: 60_000 }, BlobFault::Corrupted { offset: 3 * 16 * 1024 }),
         // The tree has the same form: only that a byte is missing at the end tells.
         (Lie::Length(100_001), BlobFault::Broken("it ended too early".into())),
-        (Lie::Length(200_000), BlobFault::Corrupted),
-        (Lie::Length(5), BlobFault::Corrupted),
-        (Lie::Length(0), BlobFault::Corrupted),
+        (Lie::Length(200_000), BlobFault::Corrupted { offset: 0 }),
+        (Lie::Length(5), BlobFault::Corrupted { offset: 0 }),
+        (Lie::Length(0), BlobFault::Corrupted { offset: 0 }),
         (Lie::Length(u64::MAX), BlobFault::TooLarge(u64::MAX)),
-        (Lie::OtherBlob, BlobFault::Corrupted),
+        (Lie::OtherBlob, BlobFault::Corrupted { offset: 0 }),
         (Lie::EndsEarly, BlobFault::Broken("it ended too early".into())),
     ];
     for (seed, (lie, fault)) in lies.into_iter().enumerate() {
@@ -184,6 +184,26 @@ async fn a_provider_that_stops_sending_is_given_up() {
     let from = [liar, giver.address()];
     let fetch = taker.net.fetch(&hash, LIMIT, &from, &|_| {});
     assert!(tokio::time::timeout(Duration::from_secs(40), fetch).await.unwrap().unwrap() == bytes);
+    // It is asked last from now on: the next blob doesn't wait for it.
+    let other = giver.net.blobs().put(&noise(9, 100_000)).unwrap();
+    let fetch = taker.net.fetch(&other, LIMIT, &from, &|_| {});
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), fetch).await.unwrap().unwrap().len(), 100_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_broken_provider_gave_is_kept_and_the_next_one_goes_on_from_there() {
+    let (giver, taker) = (node(17).await, node(18).await);
+    let bytes = noise(8, 1_000_000);
+    let hash = giver.net.blobs().put(&bytes).unwrap();
+    let liar = liar(bytes.clone(), Lie::EndsEarly).await;
+    let seen = std::sync::Mutex::new(Vec::new());
+    let from = [liar, giver.address()];
+    let fetched = taker.net.fetch(&hash, LIMIT, &from, &|done| seen.lock().unwrap().push(done)).await.unwrap();
+    assert!(fetched == bytes && taker.net.blobs().get(&hash).unwrap().unwrap() == bytes);
+    let seen = seen.into_inner().unwrap();
+    let middle = seen.iter().position(|done| *done > 400_000).unwrap();
+    assert!(seen[middle..].iter().all(|done| *done > 400_000), "it never began anew: {seen:?}");
+    assert_eq!(seen.last(), Some(&1_000_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ const EPOCHS: usize = 2;
 /// How much faster more workers are: the same samples by one, two, three and four machines with 0.4 cores each. Efficiency is the
 /// time of one divided by the number of workers and by their time.
 pub fn measure(quick: bool) -> Value {
-    or_reason(scaling(if quick { 2_000 } else { 7_200 }))
+    or_reason(scaling(if quick { 3_000 } else { 8_000 }))
 }
 
 fn scaling(samples: usize) -> Result<Value, String> {

@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
@@ -25,6 +25,9 @@ const ENDED_WITHIN: Duration = Duration::from_secs(240);
 /// Samples of the validation split.
 const VALIDATION: usize = 500;
 
+/// Who submits the jobs.
+const BORROWER: &str = "borrower";
+
 /// A market with a dataset and machines of its own.
 pub struct Bench {
     machines: Vec<Machine>,
@@ -35,6 +38,7 @@ pub struct Bench {
 /// A lent machine.
 pub struct Machine {
     child: Child,
+    log: PathBuf,
     pub quota: Quota,
     pub proxy: Proxy,
 }
@@ -86,17 +90,20 @@ impl Bench {
         let quotas: Vec<Quota> =
             cores.iter().enumerate().map(|(index, cores)| Quota::new(&index.to_string(), *cores)).collect::<Result<_, _>>()?;
         let market = Market::up(0);
-        market.cli(&["account", "open", "--name", "bench", "--identity", "bench@pdx.example"]);
+        open_account(&market, BORROWER);
         let folder = market.home().join("digits");
         subset(&folder, samples);
-        market.cli(&["data", "add", &folder.display().to_string(), "--name", "digits"]);
+        market.cli(&["--account", BORROWER, "data", "add", &folder.display().to_string(), "--name", "digits"]);
         let machines = quotas.into_iter().enumerate().map(|(index, quota)| Machine::lend(&market, index, quota)).collect();
-        let bench = Bench { machines, market, jobs: 0 };
+        let mut bench = Bench { machines, market, jobs: 0 };
         wait_for("the machines to be offered", OFFERED_WITHIN, || {
+            if let Some(words) = bench.machines.iter_mut().find_map(Machine::last_words) {
+                return Some(Err(words));
+            }
             let machines = bench.market.get(0, "/v1/machines")?;
             let idle = machines.as_array()?.iter().filter(|machine| machine["state"] == "idle").count();
-            (idle == bench.machines.len()).then_some(())
-        });
+            (idle == bench.machines.len()).then_some(Ok(()))
+        })?;
         Ok(bench)
     }
 
@@ -137,8 +144,8 @@ seed = 7
         );
         let file = self.market.home().join(format!("job-{}.toml", self.jobs));
         fs::write(&file, text).map_err(|e| e.to_string())?;
-        let submitted = self.market.cli(&["job", "submit", &file.display().to_string()]);
-        let id = submitted["id"].as_str().or(submitted["job"].as_str()).ok_or("submitting tells no id")?.to_owned();
+        let submitted = self.market.cli(&["--account", BORROWER, "job", "submit", &file.display().to_string()]);
+        let id = submitted["job"].as_str().ok_or("submitting tells no id")?.to_owned();
         let view = self.market.wait_until_closed(&id, ENDED_WITHIN);
         if view["state"]["state"] != "finished" {
             return Err(format!("{id} ended: {}", view["status"].as_str().unwrap_or("?")));
@@ -150,25 +157,39 @@ seed = 7
 
 impl Machine {
     fn lend(market: &Market, index: usize, quota: Quota) -> Machine {
+        // An account for each: they are offered at the same time.
+        let name = format!("machine-{index}");
+        open_account(market, &name);
         let port = free_port();
         let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port)), Line::FAST).expect("a proxy on loopback");
         let address = |port: u16| format!("/ip4/127.0.0.1/tcp/{port}");
-        let log = fs::File::create(market.home().join(format!("machine-{index}.log"))).expect("a log file");
+        let path = market.home().join(format!("{name}.log"));
+        let log = fs::File::create(&path).expect("a log file");
         let child = quota
             .command(&program("deepmarket"))
-            .args(["--json", "--home"])
+            .args(["--json", "--account", &name, "--home"])
             .arg(market.home())
-            .args(["lend", "start", "--machine", &format!("bench-{index}"), "--cores", "1", "--ram-mib", "512"])
+            .args(["lend", "start", "--machine", &name, "--cores", "1", "--ram-mib", "512"])
             .args(["--listen", &address(port), "--public-address", &address(proxy.address().port())])
             .env_remove("DEEPMARKET_GATEWAY")
-            .env_remove("DEEPMARKET_ACCOUNT")
+            .env_remove("DEEPMARKET_HOME")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()
             .expect("deepmarket starts");
-        Machine { child, quota, proxy }
+        Machine { child, log: path, quota, proxy }
     }
+
+    /// What it said before it ended, if it ended.
+    fn last_words(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(format!("a machine ended ({status}): {}", fs::read_to_string(&self.log).unwrap_or_default()))
+    }
+}
+
+fn open_account(market: &Market, name: &str) {
+    market.cli(&["account", "open", "--name", name, "--identity", &format!("{name}@pdx.example")]);
 }
 
 /// A port that nobody listens on just now.

@@ -1047,7 +1047,7 @@ impl Naive {
                 task.failures += u32::from(!reason.is_preemption());
                 self.hosts[host].heard &= reason != FailureReason::OwnerReturned;
                 let too_many = task.failures > task.spec.recovery.restarts;
-                if too_many || [FailureReason::Diverged, FailureReason::Disagreement].contains(&reason) {
+                if too_many || reason == FailureReason::Diverged {
                     self.close(job, JobState::Panic(PanicReason::Failed(reason)), Some(i));
                 } else {
                     self.after_loss(job);

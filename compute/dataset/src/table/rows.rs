@@ -237,7 +237,8 @@ fn csv_columns(path: &Path, delimiter: u8, no_header: bool) -> Result<Vec<String
         record.iter().map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_owned()).collect();
     if !names.is_empty() && names.iter().all(|name| name.parse::<f64>().is_ok()) {
         let why = "the first line holds numbers, not the columns' names".to_owned();
-        let (place, hint) = ("line 1".to_owned(), "add a line of names, or use --no-header (columns are then 1, 2, …)".to_owned());
+        let (place, hint) =
+            ("line 1".to_owned(), "add a line of names, or use --no-header (columns are then 1, 2, …)".to_owned());
         return Err(ImportError::Content { path: path.to_owned(), place, why, hint });
     }
     Ok(names)

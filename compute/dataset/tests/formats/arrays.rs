@@ -107,7 +107,8 @@ fn bad_arrays_are_refused_with_their_name_and_what_to_do() {
         (npy("<f4", "", &[0; 4]), y.clone(), ["array 'x'", "the first dimension"]),
     ] {
         let dir = folder(&[("x.npy", &x), ("y.npy", &y)]);
-        let Err(error) = crate::support::try_import(&deepmarket_dataset::Input::One(dir.path().into()), &Options::new("x")) else {
+        let Err(error) = crate::support::try_import(&deepmarket_dataset::Input::One(dir.path().into()), &Options::new("x"))
+        else {
             panic!("{says:?}")
         };
         assert!(says.iter().all(|part| error.to_string().contains(part)), "{error}");

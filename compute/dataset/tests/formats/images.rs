@@ -65,7 +65,10 @@ fn folders_of_classes_become_images_in_their_splits() {
     ]);
     let done = imported(dir.path(), &Options::new("pets"));
     assert_eq!(done.import.manifest.shape, [1, 2, 3]);
-    assert_eq!((done.import.manifest.y.clone(), &done.import.classes), (Targets::Class { classes: 2 }, &vec!["cat".into(), "dog".into()]));
+    assert_eq!(
+        (done.import.manifest.y.clone(), &done.import.classes),
+        (Targets::Class { classes: 2 }, &vec!["cat".into(), "dog".into()])
+    );
     assert_eq!(done.samples(), (3, 1));
     let all: Vec<(u8, u8)> = done.all().iter().map(|(x, y)| (x[0], y[0])).collect();
     assert_eq!(all, [(10, 0), (20, 0), (30, 1), (40, 1)]);
@@ -74,8 +77,7 @@ fn folders_of_classes_become_images_in_their_splits() {
 #[test]
 fn colours_become_planes_and_folders_without_splits_are_split() {
     let red = png(2, 1, &[200, 0, 0, 128]);
-    let files: Vec<(String, &[u8])> =
-        (0..10).map(|n| (format!("{}/{n}.png", ["a", "b"][n % 2]), red.as_slice())).collect();
+    let files: Vec<(String, &[u8])> = (0..10).map(|n| (format!("{}/{n}.png", ["a", "b"][n % 2]), red.as_slice())).collect();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
     let dir = folder(&files);
     let done = imported(dir.path(), &Options::new("red"));

@@ -72,7 +72,12 @@ fn categories_become_features_of_zero_and_one_where_asked() {
     for expected in [[0.0, 1.0, 1.0, 10.0], [1.0, 0.0, 2.0, 20.0], [0.0, 1.0, 3.0, 30.0]] {
         assert!(rows.iter().any(|row| *row == expected), "{rows:?}");
     }
-    refused(dir.path(), &options("y", Some(Task::Regression)), 3034, &["data.csv, line 2, column 'colour'", "'red'", "--one-hot colour"]);
+    refused(
+        dir.path(),
+        &options("y", Some(Task::Regression)),
+        3034,
+        &["data.csv, line 2, column 'colour'", "'red'", "--one-hot colour"],
+    );
 }
 
 #[test]
@@ -139,14 +144,21 @@ fn a_quote_that_is_never_closed_doesnt_fill_the_memory() {
 fn a_table_without_names_has_numbers_for_them() {
     let dir = folder(&[("iris.data", b"5.1,3.5,setosa\n6.0,2.2,virginica\n")]);
     let done = imported(dir.path(), &Options { no_header: true, ..options("3", None) });
-    assert_eq!((done.import.classes, done.import.features), (vec!["setosa".into(), "virginica".into()], vec!["1".into(), "2".into()]));
+    assert_eq!(
+        (done.import.classes, done.import.features),
+        (vec!["setosa".into(), "virginica".into()], vec!["1".into(), "2".into()])
+    );
 }
 
 /// The table of `csv(rows, …)` as Parquet.
 fn parquet(path: &Path, rows: u32, compression: Compression) {
     let column = |name: &str, kind: Physical| {
         let column = Type::primitive_type_builder(name, kind).with_repetition(Repetition::REQUIRED);
-        let column = if kind == Physical::BYTE_ARRAY { column.with_logical_type(Some(parquet::basic::LogicalType::String)) } else { column };
+        let column = if kind == Physical::BYTE_ARRAY {
+            column.with_logical_type(Some(parquet::basic::LogicalType::String))
+        } else {
+            column
+        };
         Arc::new(column.build().unwrap())
     };
     let fields = vec![
@@ -187,8 +199,13 @@ fn parquet(path: &Path, rows: u32, compression: Compression) {
 fn parquet_gives_the_same_shards_as_csv_whatever_its_compression() {
     let dir = folder(&[("t.csv", csv(300, ',').as_bytes())]);
     let expected = imported(&dir.path().join("t.csv"), &options("kind", None));
-    let compressions =
-        [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::LZ4_RAW, Compression::ZSTD(Default::default()), Compression::GZIP(Default::default())];
+    let compressions = [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::LZ4_RAW,
+        Compression::ZSTD(Default::default()),
+        Compression::GZIP(Default::default()),
+    ];
     for compression in compressions {
         let path = dir.path().join("t.parquet");
         parquet(&path, 300, compression);

@@ -1,4 +1,4 @@
-use deepmarket_dataset::{Options, Generator, generate};
+use deepmarket_dataset::{Generator, Options, generate};
 use deepmarket_job::{Features, Targets};
 
 use crate::support::{folder, imported, refused};
@@ -35,7 +35,11 @@ fn made_up_data_is_the_same_for_the_same_seed_and_another_for_another() {
         let made = |seed: u64| {
             let mut shards = Vec::new();
             let options = Options { seed, ..Options::new("made-up") };
-            let import = generate(kind, 500, &options, &mut |hash, bytes| { shards.push((hash, bytes)); Ok(()) }).unwrap();
+            let import = generate(kind, 500, &options, &mut |hash, bytes| {
+                shards.push((hash, bytes));
+                Ok(())
+            })
+            .unwrap();
             (import, shards)
         };
         let (import, shards) = made(1);

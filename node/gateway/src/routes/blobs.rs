@@ -1,31 +1,76 @@
+use std::io::SeekFrom;
+
 use axum::{
+    Json,
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use deepmarket_api::{ErrorBody, KEY_HEADER, MAX_BLOB_BYTES, SIGNATURE_HEADER, upload_content};
+use deepmarket_api::{ErrorBody, KEY_HEADER, MAX_BLOB_BYTES, SIGNATURE_HEADER, client::BlobEntry, upload_content};
 use deepmarket_types::{Domain, Hash, PublicKey, Signature};
+use serde::Deserialize;
+use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
+use utoipa::IntoParams;
 
 use crate::{
     app::App,
     error::Refusal,
-    extract::{self, Id},
+    extract::{self, Id, Params},
     views,
 };
 
-/// A blob's bytes. Whoever fetches checks them against the hash.
+/// The most blobs of one listing.
+const MAX_LISTED: usize = 10_000;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// Only those after this one.
+    #[param(value_type = Option<String>)]
+    after: Option<Hash>,
+    /// At most so many, 10,000 at most and unless told.
+    limit: Option<usize>,
+}
+
+/// The blobs that are here, in order of their hashes.
+#[utoipa::path(get, path = "/v1/blobs", tag = "blobs", params(ListParams), responses(
+    (status = 200, body = Vec<BlobEntry>), (status = "default", body = ErrorBody),
+))]
+pub(crate) async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Result<Json<Vec<BlobEntry>>, Refusal> {
+    let list = move || app.net.blobs().list();
+    let all = super::blocking(list).await?.map_err(|e| Refusal::Internal(e.to_string()))?;
+    let listed = all.into_iter().filter(|(hash, _)| params.after.is_none_or(|after| *hash > after));
+    let limit = params.limit.unwrap_or(MAX_LISTED).min(MAX_LISTED);
+    Ok(Json(listed.take(limit).map(|(hash, bytes)| BlobEntry { hash, bytes }).collect()))
+}
+
+/// A blob's bytes, from `Range: bytes=N-` on where that is given. Whoever fetches checks them against the hash.
 #[utoipa::path(get, path = "/v1/blobs/{hash}", tag = "blobs", params(("hash" = String, Path)), responses(
     (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = 206, description = "The rest, where `Range: bytes=N-` was asked for", body = Vec<u8>, content_type = "application/octet-stream"),
     (status = "default", body = ErrorBody),
 ))]
-pub(crate) async fn fetch(State(app): State<App>, Id(hash): Id<Hash>) -> Result<Response, Refusal> {
+pub(crate) async fn fetch(State(app): State<App>, Id(hash): Id<Hash>, headers: HeaderMap) -> Result<Response, Refusal> {
     let unknown = || Refusal::UnknownBlob(hash.to_string());
-    let file = tokio::fs::File::open(app.net.blobs().path(&hash)).await.map_err(|_| unknown())?;
+    let mut file = tokio::fs::File::open(app.net.blobs().path(&hash)).await.map_err(|_| unknown())?;
     let bytes = file.metadata().await.map_err(|_| unknown())?.len();
-    let body = Body::from_stream(ReaderStream::with_capacity(file, 64 * 1024));
-    Ok((blob_headers(bytes), body).into_response())
+    let stream = |file| Body::from_stream(ReaderStream::with_capacity(file, 64 * 1024));
+    match rest_from(&headers).filter(|from| (1..=bytes).contains(from)) {
+        None => Ok((blob_headers(bytes), stream(file)).into_response()),
+        Some(from) => {
+            file.seek(SeekFrom::Start(from)).await.map_err(|e| Refusal::Internal(e.to_string()))?;
+            let range = [(header::CONTENT_RANGE, format!("bytes {from}-{}/{bytes}", bytes.saturating_sub(1)))];
+            Ok((StatusCode::PARTIAL_CONTENT, blob_headers(bytes - from), range, stream(file)).into_response())
+        }
+    }
+}
+
+/// The `N` of `Range: bytes=N-`. Other ranges are answered with the whole, which HTTP allows.
+fn rest_from(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
 }
 
 /// Is a blob here?

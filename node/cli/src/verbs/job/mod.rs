@@ -147,7 +147,7 @@ async fn submit_verb(settings: &Settings, file: &Path, follow: bool) -> Outcome 
         let ended = tokio::select! {
             ended = follow::until_closed(&client, job, settings.output) => ended?,
             () = stop.cancelled() => {
-                settings.output.say(format!("{job} goes on without you"));
+                settings.output.show(&serde_json::json!({ "job": job }), || format!("{job} goes on without you"))?;
                 settings.output.next(format!("deepmarket job logs {job} --follow"));
                 return Ok(());
             }

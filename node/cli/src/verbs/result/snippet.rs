@@ -65,8 +65,7 @@ struct Layers {
 impl Layers {
     fn of(model: &Model) -> Option<Layers> {
         let shapes = layer_shapes(model).ok()?;
-        let used: Vec<usize> =
-            model.layers.iter().flat_map(|layer| names_in(layer)).filter_map(|name| model.value_of(name)).collect();
+        let used: Vec<usize> = model.layers.iter().flat_map(names_in).filter_map(|name| model.value_of(name)).collect();
         let mut lines = Vec::new();
         for (index, layer) in model.layers.iter().enumerate() {
             let (module, step) = translated(layer, index, &shapes[index], model)?;

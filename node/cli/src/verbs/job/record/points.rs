@@ -4,7 +4,7 @@ use deepmarket_api::{Progress, ProgressKind};
 use deepmarket_types::TimeMs;
 use serde::Serialize;
 
-use super::batches::{Batches, Fate};
+use super::batches::Batches;
 
 /// What one worker reported of its rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -65,13 +65,10 @@ fn point(report: &Progress, batches: &Batches) -> Option<Point> {
     else {
         return None;
     };
-    // The last of the rounds done. A worker that took part in both times told of both, the later one last.
+    // Who counts for the last of these rounds didn't train it with this worker: it was trained again.
     let last = round.saturating_sub(1);
-    let took_part = |fate: fn(&Fate) -> bool| {
-        let mut of_round = batches.batches.iter().filter(|batch| (batch.from..batch.to).contains(&last));
-        of_round.any(|batch| fate(&batch.fate) && batch.ranks.contains(&report.rank))
-    };
-    let replaced = took_part(|fate| *fate != Fate::Counted) && !took_part(|fate| *fate == Fate::Counted);
+    let by_others = batches.counted().find(|batch| (batch.from..batch.to).contains(&last));
+    let replaced = by_others.is_some_and(|batch| !batch.ranks.contains(&report.rank));
     Some(Point {
         time: report.time,
         rank: report.rank,
@@ -125,9 +122,11 @@ mod tests {
             report(20, 0, 4, round(7, 1.7)),
             report(21, 2, 1, round(9, 1.4)),
             report(22, 2, 2, trained(3, 6..9, &[0, 2])),
+            // Worker 3 was lost with all that it had not told.
+            report(12, 3, 1, round(7, 1.6)),
         ]);
         let kept: Vec<(u32, u64)> = record.points().iter().filter(|p| !p.replaced).map(|p| (p.rank, p.round)).collect();
         assert_eq!(kept, [(0, 5), (0, 7), (2, 9)]);
-        assert_eq!(record.points().len(), 5);
+        assert_eq!(record.points().len(), 6);
     }
 }
