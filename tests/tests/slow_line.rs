@@ -32,12 +32,21 @@ async fn members(world: u32, line: Line) -> Members {
         let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port)), line).unwrap();
         let addresses = vec![format!("/ip4/127.0.0.1/tcp/{}", proxy.address().port())];
         peers.push(PeerAddress { peer_id: net.peer_id(), addresses });
-        (nets.push(net), proxies.push(proxy), folders.push(folder));
+        nets.push(net);
+        proxies.push(proxy);
+        folders.push(folder);
     }
     let spec = |position| GroupSpec::new(JobId(1), Hash::of(b"slow"), position, peers.clone());
     let joins = nets.iter().zip(0..).map(|(net, position)| net.join(spec(position)));
     let groups = join_all(joins).await.into_iter().map(Result::unwrap).collect();
     Members { groups, proxies, _folders: folders }
+}
+
+/// Runs a test while no other one uses the machine.
+fn in_turn(test: impl Future<Output = ()>) {
+    let _turn = my_turn();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.unwrap().block_on(test);
 }
 
 impl Members {
@@ -53,9 +62,12 @@ impl Members {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_line_carries_is_twice_the_model_for_each_member_whatever_their_number() {
-    let _turn = my_turn();
+#[test]
+fn what_the_line_carries_is_twice_the_model_for_each_member_whatever_their_number() {
+    in_turn(count_the_line());
+}
+
+async fn count_the_line() {
     const ROUNDS: u64 = 20;
     for world in [2, 3, 5, 8] {
         let mut members = members(world, Line::FAST).await;
@@ -74,9 +86,12 @@ async fn what_the_line_carries_is_twice_the_model_for_each_member_whatever_their
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn averages_that_are_begun_ahead_hide_a_slow_line_behind_computing() {
-    let _turn = my_turn();
+#[test]
+fn averages_that_are_begun_ahead_hide_a_slow_line_behind_computing() {
+    in_turn(measure_rounds());
+}
+
+async fn measure_rounds() {
     const ROUNDS: u64 = 16;
     const AHEAD: u64 = 4;
     let computing = Duration::from_millis(30);

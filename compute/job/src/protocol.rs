@@ -21,9 +21,9 @@ use std::io::{self, Read, Write};
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_types::{FailureReason, Hash};
 
-/// The most bytes of one frame: the state of 50 M parameters is saved in no more than three frames' worth of floats, so
-/// larger models can't be saved in this release; updates and exports of the largest model (200 MB) fit.
-pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
+/// The most bytes of one frame: the state of the largest model (50 M parameters, Adam's two moments and an outer momentum: 800 MB)
+/// fits.
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024 * 1024;
 
 /// The exit status of a trainer that could not allocate; the worker reports [`FailureReason::OutOfMemory`].
 pub const EXIT_OUT_OF_MEMORY: i32 = 86;

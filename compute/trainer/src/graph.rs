@@ -263,7 +263,7 @@ fn patches(x: Tensor<3>, kernel: usize, stride: usize, padding: usize) -> Tensor
 fn sinusoids(length: usize, features: usize) -> Vec<f32> {
     let value = |position: usize, feature: usize| {
         let angle = position as f64 / 10_000_f64.powf((feature / 2 * 2) as f64 / features as f64);
-        (if feature % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+        (if feature.is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
     };
     (0..length).flat_map(|position| (0..features).map(move |feature| value(position, feature))).collect()
 }

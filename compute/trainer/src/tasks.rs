@@ -1,11 +1,14 @@
 //! Each task and each kind of layer for it is learnt to the end on a little data.
 
-use deepmarket_job::{DatasetManifest, Features, JobSpec, Shard, Targets};
+use std::collections::BTreeMap;
+
+use deepmarket_dataset::{Generator, Options, generate};
+use deepmarket_job::{DatasetManifest, Features, JobSpec, Shard, Targets, protocol::Part};
 use deepmarket_types::Hash;
 use safetensors::tensor::TensorView;
 
 use crate::{
-    Evaluation,
+    Evaluation, Trainer,
     testing::{SAMPLES, dataset, run, sequences, spec_of, trainer_on},
 };
 
@@ -79,4 +82,41 @@ fn a_residual_network_learns_images() {
     let mut trainer = trainer_on(dataset(), spec);
     run(&mut trainer, 30);
     assert_eq!(trainer.evaluate().correct, Some(SAMPLES as u64));
+}
+
+/// A model trained as one of the examples says, on data that is made up; what it knows then.
+fn example(text: &str, kind: Generator, options: &Options, samples: u64) -> (Evaluation, f64) {
+    let mut shards = BTreeMap::new();
+    let mut sink = |hash, bytes: Vec<u8>| {
+        shards.insert(hash, bytes);
+        Ok(())
+    };
+    let manifest = generate(kind, samples, options, &mut sink).unwrap().manifest;
+    let spec = JobSpec::from_toml(text, &|_| Some(manifest.hash())).unwrap();
+    let of_split = |name: &str| manifest.split(name).unwrap().clone();
+    let (train, test) = (of_split("train"), of_split("test"));
+    let mut trainer = Trainer::new(spec, manifest, Hash::of(b"job"), 1, train.samples).unwrap();
+    for (part, split) in [(Part::Train, train), (Part::Validate, test)] {
+        for (index, shard) in (0..).zip(split.shards) {
+            trainer.add_shard(part, index, &shards[&shard.hash]).unwrap();
+        }
+    }
+    let first = trainer.evaluate();
+    let rounds = trainer.schedule().rounds;
+    run(&mut trainer, rounds);
+    (trainer.evaluate(), first.loss_sum / first.samples as f64)
+}
+
+#[test]
+fn the_examples_learn_made_up_data() {
+    let text = include_str!("../../../examples/regression.toml");
+    let (end, first) = example(text, Generator::Regression, &Options::new("made up"), 1000);
+    let loss = end.loss_sum / end.samples as f64;
+    assert!(loss < 0.05 * first, "{loss} after {first}");
+
+    let text = include_str!("../../../examples/char-transformer.toml").replace("input = [128]", "input = [32]");
+    let options = Options { length: 32, ..Options::new("made up") };
+    let (end, first) = example(&text, Generator::Text, &options, 1000);
+    let (told, loss) = (end.correct.unwrap() as f64 / end.samples as f64, end.loss_sum / end.samples as f64);
+    assert!(told > 0.4 && loss < 0.5 * first, "{told}, {loss} after {first}");
 }

@@ -280,7 +280,7 @@ impl Work<'_> {
         let Assignment { rank, resources, seed, world, job, lease, .. } = *self.assignment;
         let limits = TrainerLimits { ram_mib: Some(resources.ram_mib) };
         let mut trainer = TrainerProcess::spawn(&self.context.trainer, &limits)?;
-        self.reporter.log(format!("worker {rank} started its trainer"));
+        self.reporter.log("started its trainer");
         let peers = peers_of(&self.assignment.members).map_err(|_| {
             LeaseFailure::new(FailureReason::PeerLost, "the addresses of the other workers can't be used")
         })?;

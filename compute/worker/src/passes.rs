@@ -204,8 +204,11 @@ impl<'a> Pass<'a> {
         let result = match self.spec.kind {
             Kind::Predict => {
                 let shape = self.done.values().next().map_or(Vec::new(), |done| done.shape.clone());
+                // Where positions have answers, the sums count positions.
+                let sizes = self.holdings.sizes.validate();
+                let samples = sizes.iter().sum();
                 let part = |done: &Done| {
-                    let samples = EvaluationSums::from(done.sums).samples;
+                    let samples = sizes[done.index as usize];
                     done.outputs.map(|(blob, bytes)| PredictedShard { index: done.index, samples, blob, bytes })
                 };
                 Predictions { shape, samples, shards: self.done.values().filter_map(part).collect() }.to_bytes()

@@ -256,9 +256,7 @@ impl Training<'_> {
             totals.exchange += exchange.exchanged;
             totals.sent_bytes += exchange.sent;
             totals.received_bytes += exchange.received;
-            let mut applying = Duration::ZERO;
-            let parameters = timed(&mut applying, self.trainer.apply(&values)).await?;
-            since_note += applying;
+            let parameters = timed(&mut since_note, self.trainer.apply(&values)).await?;
             self.count(team, parameters, exchange.weights.iter().sum(), &update);
 
             let ended_epoch = self.schedule.epoch_ended_by(round);
@@ -271,7 +269,6 @@ impl Training<'_> {
                 self.tell_batches(team);
             }
             if !notes_now {
-                self.totals.compute += std::mem::take(&mut applying);
                 if keeps {
                     self.keep().await?;
                 }
@@ -301,7 +298,8 @@ impl Training<'_> {
             let gather = watched(membership, team, async |group| group.gather(2 * round, &note).await);
             let (notes, went_on) = futures::join!(gather, go_on);
             let (sums, update, took) = went_on?;
-            self.totals.compute += computing;
+            // The next round's time is told with that round.
+            self.totals.compute += computing.saturating_sub(took);
             self.totals.wait += began.elapsed().saturating_sub(computing);
             let notes = RoundNote::all(&notes?).map_err(|e| team.trouble(e))?;
             self.compare(notes.iter().map(|note| note.parameters).collect(), &format!("after round {round}"))?;

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use deepmarket_types::{AccountId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
 use futures::{Stream, StreamExt as _, future};
 
-pub use blobs::BlobEntry;
+pub use blobs::{BlobEntry, DownloadError};
 pub use error::{ApiError, Attempt};
 use transport::{Ask, Failures, Transport};
 

@@ -305,6 +305,37 @@ async fn a_download_that_breaks_off_goes_on_at_the_next_gateway() {
     };
     let second = serve(Router::new().route("/v1/blobs/{hash}", get(ranges))).await;
     assert_eq!(client(&[&first, &second]).get_blob(hash, &|_| {}).await.unwrap(), content);
+
+    // Into a file, in two runs: the second one finds what the first one left.
+    let folder = tempfile::tempdir().unwrap();
+    let (path, part) = (folder.path().join("model"), folder.path().join("model.part"));
+    std::fs::write(&part, &content[..30_000]).unwrap();
+    let begun = std::sync::Mutex::new(None);
+    let progress = |bytes: u64| {
+        begun.lock().unwrap().get_or_insert(bytes);
+    };
+    assert_eq!(client(&[&second]).download_blob(hash, &path, &progress).await.unwrap(), 100_000);
+    assert!(begun.into_inner().unwrap() > Some(30_000) && !part.exists());
+    assert_eq!(std::fs::read(&path).unwrap(), content);
+    // It is there: nobody is asked.
+    assert_eq!(client(&[&"http://127.0.0.1:9".to_owned()]).download_blob(hash, &path, &|_| {}).await.unwrap(), 100_000);
+}
+
+#[tokio::test]
+async fn a_part_that_is_wrong_is_thrown_away() {
+    let rest = async |headers: axum::http::HeaderMap| match headers.get("range") {
+        Some(range) => {
+            let from: usize = range.to_str().unwrap().strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+            (StatusCode::PARTIAL_CONTENT, &"the bytes"[from..])
+        }
+        None => (StatusCode::OK, "the bytes"),
+    };
+    let holder = serve(Router::new().route("/v1/blobs/{hash}", get(rest))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    std::fs::write(folder.path().join("model.part"), "XXX").unwrap();
+    client(&[&holder]).download_blob(Hash::of(b"the bytes"), &path, &|_| {}).await.unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "the bytes");
 }
 
 fn entry(sequence: u64) -> Progress {

@@ -222,7 +222,7 @@ fn ran(view: &Value, progress: &[Value]) -> Result<Ran, String> {
     let done: Vec<&Value> = of_kind("done").collect();
     let all_rounds = number(last, "rounds");
     let sent: f64 = done.iter().map(|entry| number(entry, "sent_bytes")).sum();
-    let accuracy = of_kind("epoch").last().map_or(f64::NAN, |e| 100.0 * number(e, "correct") / number(e, "samples"));
+    let accuracy = of_kind("epoch").next_back().map_or(f64::NAN, |e| 100.0 * number(e, "correct") / number(e, "samples"));
     Ok(Ran {
         wall_s: (time("ended")? - time("started")?) / 1e3,
         training_s: all_rounds / pace,

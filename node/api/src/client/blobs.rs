@@ -1,11 +1,15 @@
 //! Blobs at gateways: what is there is not sent again, and what broke off goes on where it was.
 
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
 use bytes::Bytes;
 use deepmarket_types::{ChainId, Domain, Hash, SecretKey};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
+use tokio::{
+    fs::{File, OpenOptions},
+    io::AsyncWriteExt as _,
+};
 use utoipa::ToSchema;
 
 use super::{
@@ -28,6 +32,44 @@ pub struct BlobEntry {
 const UPLOAD: Duration = Duration::from_secs(300);
 /// How often all gateways are tried for a download.
 const ROUNDS: u32 = 2;
+
+/// Why a blob didn't come into a file.
+#[derive(Debug)]
+pub enum DownloadError {
+    /// The market's side.
+    Market(ApiError),
+    /// The file.
+    Disk {
+        /// Its path.
+        path: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+impl From<ApiError> for DownloadError {
+    fn from(error: ApiError) -> DownloadError {
+        DownloadError::Market(error)
+    }
+}
+
+impl std::fmt::Display for DownloadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DownloadError::Market(error) => error.fmt(f),
+            DownloadError::Disk { path, source } => write!(f, "{path}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for DownloadError {}
+
+/// The length of a file whose content has this hash.
+async fn right_file(path: &Path, hash: Hash) -> Option<u64> {
+    // A blob has at most 256 MiB.
+    let bytes = tokio::fs::read(path).await.ok()?;
+    (Hash::of(&bytes) == hash).then_some(bytes.len() as u64)
+}
 
 impl Client {
     /// Stores a blob at up to `copies` gateways, signed by a key that the chain knows. A gateway that has it already isn't sent
@@ -129,6 +171,74 @@ impl Client {
                 Err(e) => return Err(self.transport.unreachable(gateway, e.to_string())),
             }
         }
+    }
+
+    /// Fetches a blob into a file, checks it against its hash, and returns its length. What comes is kept beside it in a file that
+    /// ends in `.part`, so that the next call goes on where this one broke off, even in another process. A file that is there and
+    /// right is kept.
+    pub async fn download_blob(&self, hash: Hash, path: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<u64, DownloadError> {
+        if let Some(bytes) = right_file(path, hash).await {
+            progress(bytes);
+            return Ok(bytes);
+        }
+        let part = path.with_added_extension("part");
+        let disk = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| DownloadError::Disk { path, source }
+        };
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&part).await.map_err(disk(&part))?;
+        let (mut missing, mut failures) = (0, Failures::default());
+        for gateway in (0..ROUNDS).flat_map(|_| self.transport.order()) {
+            match self.continue_file(gateway, hash, &mut file, progress).await {
+                Ok(()) => {
+                    file.sync_all().await.map_err(disk(&part))?;
+                    if let Some(bytes) = right_file(&part, hash).await {
+                        tokio::fs::rename(&part, path).await.map_err(disk(path))?;
+                        return Ok(bytes);
+                    }
+                    // Whoever gave the wrong byte: all of it is in doubt.
+                    file.set_len(0).await.map_err(disk(&part))?;
+                    failures.push(self.transport.bad_answer(gateway, format!("its blob {hash} has other content")));
+                }
+                Err(DownloadError::Market(ApiError::Status(body))) if is_unknown(&body) => missing += 1,
+                Err(DownloadError::Market(error)) => failures.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(DownloadError::Market(if missing > 0 { ApiError::NoSuchBlob(hash) } else { failures.into_error() }))
+    }
+
+    /// Appends what is missing of a blob from one gateway.
+    async fn continue_file(
+        &self,
+        gateway: usize,
+        hash: Hash,
+        file: &mut File,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), DownloadError> {
+        let disk = |source| DownloadError::Disk { path: format!("the part of blob {hash}"), source };
+        let mut here = file.metadata().await.map_err(disk)?.len();
+        let mut ask = Ask::get(format!("/v1/blobs/{}", hash.to_hex())).timeout(None);
+        if here > 0 {
+            ask = ask.header("range", format!("bytes={here}-"));
+        }
+        let mut response = self.transport.once(gateway, &ask).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            file.set_len(0).await.map_err(disk)?;
+            here = 0;
+        }
+        loop {
+            let chunk = response.chunk().await.map_err(|e| self.transport.unreachable(gateway, e.to_string()))?;
+            let Some(chunk) = chunk else { break };
+            here += chunk.len() as u64;
+            if here > MAX_BLOB_BYTES {
+                file.set_len(0).await.map_err(disk)?;
+                return Err(self.transport.bad_answer(gateway, format!("more than {MAX_BLOB_BYTES} bytes")).into());
+            }
+            file.write_all(&chunk).await.map_err(disk)?;
+            progress(here);
+        }
+        file.flush().await.map_err(disk)
     }
 
     /// The blobs that a gateway holds after one of them (or: from the first on) by hash, at most 10,000.

@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use deepmarket_api::Client;
+use deepmarket_api::{Client, client::DownloadError};
 use deepmarket_job::DatasetManifest;
 use deepmarket_types::Hash;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -64,12 +64,12 @@ pub async fn run(settings: &Settings, dataset: &str, out: &Path) -> Outcome {
     })
 }
 
-/// Fetches one shard, unless it is there and right; says whether it was.
+/// Fetches one shard, unless it is there and right; says whether a file of its name was there.
 async fn fetch(client: &Client, hash: Hash, path: &Path) -> Outcome<bool> {
-    if fs::read(path).is_ok_and(|bytes| Hash::of(&bytes) == hash) {
-        return Ok(true);
-    }
-    let bytes = client.get_blob(hash, &|_| {}).await?;
-    write_whole(path, &bytes)?;
-    Ok(false)
+    let there = path.exists();
+    client.download_blob(hash, path, &|_| {}).await.map_err(|e| match e {
+        DownloadError::Market(error) => Failure::from(error),
+        DownloadError::Disk { path, source } => Failure::environment(format!("{path}: {source}")),
+    })?;
+    Ok(there)
 }
