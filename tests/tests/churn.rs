@@ -245,7 +245,8 @@ fn a_job_whose_machines_are_killed_paused_cut_off_and_all_lost_ends_with_98_perc
     // The model.
     let out = market.home().join("result");
     let result = market.cli(&["job", "result", "job-1", "--out", out.to_str().unwrap(), "--evaluate"]);
-    let accuracy = result["evaluation"]["accuracy"].as_f64().or(result["accuracy"].as_f64()).unwrap_or_else(|| panic!("{result:#}"));
+    let accuracy =
+        result["evaluation"]["accuracy"].as_f64().or(result["accuracy"].as_f64()).unwrap_or_else(|| panic!("{result:#}"));
     assert!(accuracy >= 0.98, "accuracy {accuracy}");
 
     each_sample_counted_once(&watch);

@@ -142,7 +142,9 @@ impl Event {
     /// The job whose history shows this event.
     pub fn job(&self) -> Option<JobId> {
         match self {
-            Event::Job { job, .. } | Event::Lease { job, .. } | Event::Members { job, .. } | Event::Receipt { job, .. } => Some(*job),
+            Event::Job { job, .. } | Event::Lease { job, .. } | Event::Members { job, .. } | Event::Receipt { job, .. } => {
+                Some(*job)
+            }
             Event::Posted { cause, .. } => match cause {
                 Posting::Escrow(job) | Posting::Refund(job) | Posting::Payout { job, .. } => Some(*job),
                 _ => None,

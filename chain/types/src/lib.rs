@@ -28,6 +28,6 @@ pub use market::{
 };
 pub use state::{JobReason, JobState, LeaseState, MachineReason, MachineState, PanicReason};
 pub use transaction::{
-    Action, Checkpoint, FailureReason, LeaseOutcome, Receipt, Transaction, TransactionBody, VerifiedTransaction, Voucher, invite_key,
-    join_proof, machine_proof,
+    Action, Checkpoint, FailureReason, LeaseOutcome, Receipt, Transaction, TransactionBody, VerifiedTransaction, Voucher,
+    invite_key, join_proof, machine_proof,
 };

@@ -18,6 +18,9 @@ const MAX_DIMENSIONS: usize = 8;
 /// The most classes.
 const MAX_CLASSES: f64 = 65_536.0;
 
+/// Takes a sample's number and bytes.
+type Take<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), ImportError>;
+
 /// The type of an array's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -89,7 +92,7 @@ impl Array {
     }
 
     /// Gives each sample's bytes, the least byte of each value first.
-    fn each(&self, take: &mut dyn FnMut(u64, &[u8]) -> Result<(), ImportError>) -> Result<(), ImportError> {
+    fn each(&self, take: Take<'_>) -> Result<(), ImportError> {
         match &self.content {
             Content::File { offset } => {
                 let mut reader = files::open(&self.path)?;
@@ -101,12 +104,7 @@ impl Array {
         }
     }
 
-    fn each_of(
-        &self,
-        reader: &mut dyn Read,
-        offset: u64,
-        take: &mut dyn FnMut(u64, &[u8]) -> Result<(), ImportError>,
-    ) -> Result<(), ImportError> {
+    fn each_of(&self, reader: &mut dyn Read, offset: u64, take: Take<'_>) -> Result<(), ImportError> {
         std::io::copy(&mut reader.take(offset), &mut std::io::sink()).map_err(ImportError::unreadable(&self.path))?;
         let size = self.shape[1..].iter().try_fold(self.kind.bytes() as u64, |size, d| size.checked_mul(*d));
         let Some(size @ 1..=0x0200_0000) = size else {

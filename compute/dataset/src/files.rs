@@ -187,10 +187,10 @@ fn part_of(root: &Path, file: &Path) -> Option<Part> {
 /// `train`, `train.csv`, `train-00000.parquet`, but not `trainers.csv`.
 pub(crate) fn part_of_name(name: &str) -> Option<Part> {
     let named = |word: &&str| name.strip_prefix(*word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()));
-    if TRAIN.iter().any(|word| named(&word)) {
+    if TRAIN.iter().any(&named) {
         return Some(Part::Train);
     }
-    (TEST.iter().any(|word| named(&word)) || name == "validation").then_some(Part::Test)
+    (TEST.iter().any(named) || name == "validation").then_some(Part::Test)
 }
 
 /// `--task` was needed.

@@ -45,7 +45,7 @@ impl Format {
         let name = name.to_ascii_lowercase();
         let name = name.strip_suffix(".gz").unwrap_or(&name);
         let fits = |ending: &&str| name.strip_suffix(*ending).is_some_and(|stem| stem.ends_with(['.', '-']));
-        Format::ALL.iter().find(|(_, _, endings)| endings.iter().any(|ending| fits(&ending))).map(|(format, _, _)| *format)
+        Format::ALL.iter().find(|(_, _, endings)| endings.iter().any(&fits)).map(|(format, _, _)| *format)
     }
 }
 

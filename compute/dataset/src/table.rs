@@ -71,13 +71,11 @@ pub(crate) fn read(input: &Input, format: Format, options: &Options) -> Result<T
     Ok(Table { collector, classes: target.classes, features })
 }
 
+/// Takes a row and the split that it belongs to.
+type TakeOfPart<'a> = &'a mut dyn FnMut(Part, Place<'_>, &[Cell]) -> Result<(), ImportError>;
+
 /// All rows with the split that each belongs to: the same at each call.
-fn each(
-    files: &[(Option<Part>, Rows)],
-    options: &Options,
-    whole: u64,
-    take: &mut dyn FnMut(Part, Place<'_>, &[Cell]) -> Result<(), ImportError>,
-) -> Result<(), ImportError> {
+fn each(files: &[(Option<Part>, Rows)], options: &Options, whole: u64, take: TakeOfPart<'_>) -> Result<(), ImportError> {
     let mut chooser = Chooser::new(options, whole);
     for (part, rows) in files {
         rows.each(&mut |place, cells| take(part.unwrap_or_else(|| chooser.next()), place, cells))?;

@@ -37,9 +37,7 @@ impl Schedule {
         let (batch, epochs) = (u64::from(training.batch.max(1)), u64::from(training.epochs.min(MAX_EPOCHS)));
         let (per_step, steps_per_round) = match training.mode {
             Mode::Sync | Mode::Async { .. } => (batch, 1),
-            Mode::Local { steps, .. } => {
-                (batch.saturating_mul(world.max(1).into()), u64::from(steps.max(1)))
-            }
+            Mode::Local { steps, .. } => (batch.saturating_mul(world.max(1).into()), u64::from(steps.max(1))),
         };
         let steps_per_epoch = train_samples.div_ceil(per_step).max(1);
         Schedule {

@@ -118,8 +118,7 @@ impl Samples {
     /// Adds a shard: a safetensors file with `x` and `y` as the manifest says. Returns its samples. One that is there already is
     /// replaced.
     pub(crate) fn add(&mut self, manifest: &DatasetManifest, index: u32, shard: &[u8]) -> Result<u64, Failure> {
-        let refuse =
-            |why: String| Failure::data(format!("shard {index} of dataset '{}' can't be used: {why}", manifest.name));
+        let refuse = |why: String| Failure::data(format!("shard {index} of dataset '{}' can't be used: {why}", manifest.name));
         let header = shard.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
         if header.is_none_or(|bytes| bytes > MAX_HEADER_BYTES) {
             return Err(refuse(format!("its header is missing or longer than {MAX_HEADER_BYTES} bytes")));

@@ -73,13 +73,7 @@ pub struct Evaluation {
 impl Trainer {
     /// A job's worker with its initial parameters and no samples yet. `manifest` is the dataset's; the schedule is made for `world`
     /// ranks.
-    pub fn new(
-        spec: JobSpec,
-        manifest: DatasetManifest,
-        seed: Hash,
-        world: u32,
-        train_samples: u64,
-    ) -> Result<Trainer, Failure> {
+    pub fn new(spec: JobSpec, manifest: DatasetManifest, seed: Hash, world: u32, train_samples: u64) -> Result<Trainer, Failure> {
         spec.check_with(&manifest)?;
         let network = Network::new(&spec.model)?;
         let values = initial_values(&network, spec.training.seed);
@@ -170,8 +164,7 @@ impl Trainer {
         };
         let batch: Vec<u8> = self.train.shards().flat_map(|(shard, _)| shard.to_le_bytes()).collect();
         let output = hash_floats("deepmarket/v1/update", &update.values);
-        let parts: [&[u8]; 6] =
-            [&self.seed.0, &round.to_le_bytes(), &batch, &self.parameters_hash().0, &state.0, &output.0];
+        let parts: [&[u8]; 6] = [&self.seed.0, &round.to_le_bytes(), &batch, &self.parameters_hash().0, &state.0, &output.0];
         update.commitment = Hash::tagged("deepmarket/v1/round", &parts);
         Ok(update)
     }
@@ -636,7 +629,9 @@ mod tests {
     #[test]
     fn in_local_a_worker_with_more_samples_takes_more_steps_and_an_outer_step_is_diloco_s() {
         let training = |outer: &str| {
-            format!("loss = \"cross_entropy\"\noptimizer = {{ sgd = {{ lr = 0.01 }} }}\nbatch = 4\nepochs = 3\nmode = {{ local = {{ steps = 3{outer} }} }}")
+            format!(
+                "loss = \"cross_entropy\"\noptimizer = {{ sgd = {{ lr = 0.01 }} }}\nbatch = 4\nepochs = 3\nmode = {{ local = {{ steps = 3{outer} }} }}"
+            )
         };
         let mut plain = workers(&spec(HEAD, &training("")), &[&[0, 1, 2, 3], &[4]]);
         let before = plain[0].values.clone();

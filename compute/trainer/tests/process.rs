@@ -116,7 +116,10 @@ fn a_job_that_moves_to_new_processes_half_way_gives_the_same_bytes() {
     let mut second = start(2, &spec, &dataset);
     for process in &mut second {
         let reply = process.ask(&Request::Restore { state: state.clone() });
-        assert!(matches!(reply, Reply::Restored { round: 10, parameters, trained: 3 } if parameters == moved[9].parameters), "{reply:?}");
+        assert!(
+            matches!(reply, Reply::Restored { round: 10, parameters, trained: 3 } if parameters == moved[9].parameters),
+            "{reply:?}"
+        );
     }
     moved.extend((10..20).map(|number| round(&mut second, number)));
     assert_eq!(essence(&moved), essence(&expected));
@@ -151,13 +154,7 @@ fn requests_that_can_not_be_done_are_answered_and_change_nothing() {
     };
     assert_eq!(reason(process.ask(&Request::Evaluate)), FailureReason::TrainerCrashed);
     let data = dataset.manifest.to_bytes();
-    let start = |spec: Vec<u8>, data: Vec<u8>| Request::Start {
-        spec,
-        seed: Hash::default(),
-        world: 1,
-        train_samples: 120,
-        data,
-    };
+    let start = |spec: Vec<u8>, data: Vec<u8>| Request::Start { spec, seed: Hash::default(), world: 1, train_samples: 120, data };
     let spec = spec("\"sync\"", &dataset);
     assert_eq!(reason(process.ask(&start(vec![1, 2, 3], data.clone()))), FailureReason::TrainerCrashed);
     assert_eq!(reason(process.ask(&start(spec.to_bytes(), vec![1]))), FailureReason::DataUnavailable);

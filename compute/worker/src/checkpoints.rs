@@ -66,8 +66,7 @@ async fn store_newest<F>(
     job: JobId,
     store: impl Fn(Bytes) -> F,
     note: impl Fn(Checkpoint),
-)
-where
+) where
     F: Future<Output = Result<Hash, ApiError>>,
 {
     while newest.changed().await.is_ok() {

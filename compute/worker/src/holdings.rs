@@ -124,6 +124,21 @@ impl Speeds {
     }
 }
 
+/// How fast members will probably be: as they were seen to compute for this job; for one that wasn't seen yet, what the chain tells
+/// of its machine, by the measure of those that were: the units differ. 0 where nothing can be said.
+pub(crate) fn expected_speeds(seen: &[u64], told: &[u64]) -> Vec<u64> {
+    let both = seen.iter().zip(told).filter(|(seen, told)| **seen > 0 && **told > 0);
+    let (all_seen, all_told) = both.fold((0_u128, 0_u128), |(a, b), (s, t)| (a + u128::from(*s), b + u128::from(*t)));
+    if seen.iter().all(|seen| *seen == 0) {
+        return told.to_vec();
+    }
+    let expected = |(seen, told): (&u64, &u64)| match *seen {
+        0 => u64::try_from((u128::from(*told) * all_seen).checked_div(all_told).unwrap_or(0)).unwrap_or(u64::MAX),
+        seen => seen,
+    };
+    seen.iter().zip(told).map(expected).collect()
+}
+
 /// The shards that this worker's trainer has, and where they come from.
 pub(crate) struct Holdings {
     pub source: Source,
@@ -239,6 +254,13 @@ mod tests {
         let two = sizes.plan(&[0, 0], &plan[1..]);
         assert!(sizes.complete(&two));
         assert!(plan[1].train.iter().all(|shard| two[0].train.contains(shard)), "who stays keeps what it has");
+    }
+
+    #[test]
+    fn a_worker_that_was_not_seen_yet_is_expected_to_be_as_fast_as_its_machine_is_said_to_be() {
+        assert_eq!(expected_speeds(&[0, 0, 0], &[800, 400, 0]), [800, 400, 0]);
+        assert_eq!(expected_speeds(&[30, 0, 50], &[600, 400, 1000]), [30, 20, 50]);
+        assert_eq!(expected_speeds(&[30, 0], &[0, 400]), [30, 0], "nothing to measure it by");
     }
 
     #[test]

@@ -281,9 +281,8 @@ impl Work<'_> {
         let limits = TrainerLimits { ram_mib: Some(resources.ram_mib) };
         let mut trainer = TrainerProcess::spawn(&self.context.trainer, &limits)?;
         self.reporter.log("started its trainer");
-        let peers = peers_of(&self.assignment.members).map_err(|_| {
-            LeaseFailure::new(FailureReason::PeerLost, "the addresses of the other workers can't be used")
-        })?;
+        let peers = peers_of(&self.assignment.members)
+            .map_err(|_| LeaseFailure::new(FailureReason::PeerLost, "the addresses of the other workers can't be used"))?;
         let source = Source { net: self.context.net.clone(), client: self.context.client.clone(), peers, rank };
         let manifest = source.manifest(spec).await?;
         let unusable = |e| LeaseFailure::new(FailureReason::DataUnavailable, e);

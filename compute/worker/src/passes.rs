@@ -133,7 +133,9 @@ impl<'a> Pass<'a> {
         if let Some(stored) = standings[0].checkpoint.filter(|checkpoint| checkpoint.rounds > furthest) {
             let state = self.holdings.source.fetch_state(&stored.state).await?;
             self.restore(&state)?;
-        } else if let Some(giver) = standings.iter().position(|s| s.version == furthest).filter(|_| standings.iter().any(|s| s.version < furthest)) {
+        } else if let Some(giver) =
+            standings.iter().position(|s| s.version == furthest).filter(|_| standings.iter().any(|s| s.version < furthest))
+        {
             let state = (team.position == giver).then(|| self.state());
             if let Some(state) = hand_over(self.context, team, membership, giver, own.version < furthest, state).await? {
                 self.restore(&state)?;
@@ -213,7 +215,9 @@ impl<'a> Pass<'a> {
                 };
                 Predictions { shape, samples, shards: self.done.values().filter_map(part).collect() }.to_bytes()
             }
-            Kind::Train | Kind::Evaluate => EvaluationResult { samples, correct, loss: loss_sum / samples.max(1) as f64 }.to_bytes(),
+            Kind::Train | Kind::Evaluate => {
+                EvaluationResult { samples, correct, loss: loss_sum / samples.max(1) as f64 }.to_bytes()
+            }
         };
         Ok((result, self.totals))
     }

@@ -12,7 +12,9 @@ use std::{
 };
 
 use deepmarket_api::{ApiError, Client};
-use deepmarket_types::{Action, ChainId, Checkpoint, Hash, Height, JobId, LeaseId, LeaseOutcome, Receipt, SecretKey, Transaction};
+use deepmarket_types::{
+    Action, ChainId, Checkpoint, Hash, Height, JobId, LeaseId, LeaseOutcome, Receipt, SecretKey, Transaction,
+};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 

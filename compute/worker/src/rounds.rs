@@ -25,7 +25,7 @@ use crate::{
     checkpoints::{self, Checkpoints},
     commitments::{Committer, MountainRange},
     error::LeaseFailure,
-    holdings::{Holdings, Plan, Share, Speeds},
+    holdings::{Holdings, Plan, Share, Speeds, expected_speeds},
     lease::Context,
     members::{Membership, Team, Trouble, hand_over, peers_of, watched},
     progress::Reporter,
@@ -143,7 +143,9 @@ impl Training<'_> {
         }
 
         let held: Vec<Share> = standings.iter().map(Standing::share).collect();
-        let speeds: Vec<u64> = standings.iter().map(|standing| standing.speed).collect();
+        let seen: Vec<u64> = standings.iter().map(|standing| standing.speed).collect();
+        let told: Vec<u64> = team.members.iter().map(|member| member.speed).collect();
+        let speeds = expected_speeds(&seen, &told);
         let is_complete = self.holdings.sizes.complete(&held);
         let plan = if is_complete { held } else { self.holdings.sizes.plan(&speeds, &held) };
         self.holdings.take(&mut self.trainer, &plan[team.position], self.reporter).await?;
@@ -245,10 +247,9 @@ impl Training<'_> {
                 watched(membership, team, async |group| group.finish(round).await).await?
             } else {
                 let mut values = std::mem::take(&mut update.values);
-                let exchange = watched(membership, team, async |group| {
-                    group.average(round, &mut values, update.samples, encoding).await
-                })
-                .await?;
+                let exchange =
+                    watched(membership, team, async |group| group.average(round, &mut values, update.samples, encoding).await)
+                        .await?;
                 (values, exchange)
             };
             let totals = &mut self.totals;
@@ -262,8 +263,7 @@ impl Training<'_> {
             let ended_epoch = self.schedule.epoch_ended_by(round);
             let is_last = self.at.round == rounds;
             let notes_now = ahead == 0 || ended_epoch.is_some() || is_last || self.at.round.is_multiple_of(NOTE_EVERY_ASYNC);
-            let keeps = team.position == 0
-                && checkpoints::is_due(self.spec.recovery.checkpoint_rounds, self.at.round, rounds);
+            let keeps = team.position == 0 && checkpoints::is_due(self.spec.recovery.checkpoint_rounds, self.at.round, rounds);
             if keeps {
                 // The log must know what is in a checkpoint before the chain knows of the checkpoint.
                 self.tell_batches(team);

@@ -24,8 +24,8 @@ use transport::{Ask, Failures, Transport};
 
 use crate::{
     AccountView, Assignment, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest, EvaluationView, HistoryEntry,
-    InviteView, JobEvent, JobView, LedgerView, MachineView, Network, PricesView, Progress,
-    ProgressBatch, Quote, QuoteRequest, Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
+    InviteView, JobEvent, JobView, LedgerView, MachineView, Network, PricesView, Progress, ProgressBatch, Quote, QuoteRequest,
+    Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
 };
 
 /// The most bytes of a genesis document.

@@ -2,8 +2,8 @@
 //! ids and hashes are texts.
 
 use deepmarket_types::{
-    AccountId, ChainId, Checkpoint, Credits, Event, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseState, MachineConfig, MachineId,
-    MachineReason, MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs, UnitPrices, Voucher,
+    AccountId, ChainId, Checkpoint, Credits, Event, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseState, MachineConfig,
+    MachineId, MachineReason, MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs, UnitPrices, Voucher,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

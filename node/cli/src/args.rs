@@ -6,9 +6,9 @@ use deepmarket_types::{Credits, JobId};
 mod data;
 mod lend;
 
+pub use data::{Add, Data};
 #[cfg(test)]
 pub use lend::WhenClosed;
-pub use data::{Add, Data};
 pub use lend::{Change, Evaluate, Invite, Join, Lend, OfferFlags, Reach, Ssh, Start};
 
 /// Lend idle machines, earn credits, and spend them to train models on other people's machines.
@@ -207,7 +207,9 @@ pub enum Job {
         follow: bool,
     },
     /// Show a job's numbers: loss, accuracy and speed, which workers trained which samples, and where their time went.
-    #[command(after_help = "Example:\n  deepmarket job metrics job-1 --follow\n  deepmarket job metrics job-1 --csv > metrics.csv")]
+    #[command(
+        after_help = "Example:\n  deepmarket job metrics job-1 --follow\n  deepmarket job metrics job-1 --csv > metrics.csv"
+    )]
     Metrics {
         /// The job.
         job: JobId,

@@ -18,6 +18,9 @@ const MAX_COLUMNS: usize = 65_536;
 /// The most bytes of one row: without a bound, a file without line breaks would be one row in memory.
 const MAX_ROW_BYTES: usize = 16 * 1024 * 1024;
 
+/// Takes a row.
+pub(crate) type Take<'a> = &'a mut dyn FnMut(Place<'_>, &[Cell]) -> Result<(), ImportError>;
+
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cell {
@@ -104,19 +107,14 @@ impl Rows {
     }
 
     /// Gives each row, with one cell a column.
-    pub(crate) fn each(&self, take: &mut dyn FnMut(Place<'_>, &[Cell]) -> Result<(), ImportError>) -> Result<(), ImportError> {
+    pub(crate) fn each(&self, take: Take<'_>) -> Result<(), ImportError> {
         match self.kind {
             Kind::Csv { delimiter, no_header } => self.each_of_csv(delimiter, no_header, take),
             Kind::Parquet => self.each_of_parquet(take),
         }
     }
 
-    fn each_of_csv(
-        &self,
-        delimiter: u8,
-        no_header: bool,
-        take: &mut dyn FnMut(Place<'_>, &[Cell]) -> Result<(), ImportError>,
-    ) -> Result<(), ImportError> {
+    fn each_of_csv(&self, delimiter: u8, no_header: bool, take: Take<'_>) -> Result<(), ImportError> {
         let (mut reader, since) = csv_reader(&self.path, delimiter, !no_header)?;
         let mut record = csv::ByteRecord::new();
         let mut cells = Vec::new();
@@ -145,7 +143,7 @@ impl Rows {
         }
     }
 
-    fn each_of_parquet(&self, take: &mut dyn FnMut(Place<'_>, &[Cell]) -> Result<(), ImportError>) -> Result<(), ImportError> {
+    fn each_of_parquet(&self, take: Take<'_>) -> Result<(), ImportError> {
         let reader = parquet_reader(&self.path)?;
         let rows = reader.get_row_iter(None).map_err(|e| parquet_error(&self.path, &e))?;
         let mut cells = Vec::new();

@@ -15,14 +15,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use deepmarket_api::{
-    Assignment, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress, ProgressBatch, ProgressKind,
-    RankView, Status, TransactionStatus, progress_content,
+    Assignment, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress, ProgressBatch, ProgressKind, RankView,
+    Status, TransactionStatus, progress_content,
 };
 use deepmarket_job::{DatasetManifest, Features, JobSpec, Shard, Split, Targets};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{
-    AccountId, Action, ChainId, Checkpoint, Credits, Domain, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseOutcome, LeaseState,
-    MachineConfig, MachineId, MachineReason, MachineState, Receipt, Resources, SecretKey, TimeMs, Transaction,
+    AccountId, Action, ChainId, Checkpoint, Credits, Domain, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseOutcome,
+    LeaseState, MachineConfig, MachineId, MachineReason, MachineState, Receipt, Resources, SecretKey, TimeMs, Transaction,
 };
 use serde::Serialize;
 

@@ -389,7 +389,10 @@ async fn keeps_a_checkpoint() {
     market.until("no trainer is left", |m| m.trainers().is_empty()).await;
     {
         let state = market.gateway.state();
-        assert!(state.checkpoints().iter().all(|checkpoint| state.blobs.contains_key(&checkpoint.state)), "what receipts name is stored");
+        assert!(
+            state.checkpoints().iter().all(|checkpoint| state.blobs.contains_key(&checkpoint.state)),
+            "what receipts name is stored"
+        );
         let named = |rank| state.receipts.iter().filter(move |r| r.rank == rank).map(|r| r.checkpoint);
         let first = named(0).position(|checkpoint| checkpoint.is_some()).unwrap();
         assert!(named(0).skip(first).all(|checkpoint| checkpoint.is_some()), "all receipts from then on name one");
