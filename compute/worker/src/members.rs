@@ -5,12 +5,15 @@ use std::time::Duration;
 use deepmarket_api::{Assignment, RankView};
 use deepmarket_net::{Group, GroupSpec, Net, NetError, PeerAddress};
 use deepmarket_types::{FailureReason, Hash, LeaseId};
+use futures::future::join_all;
 use tokio::sync::watch;
 
 use crate::{data::MAX_STATE_BYTES, error::LeaseFailure, lease::Context};
 
 /// How long members wait for each other before they say that one is missing.
 const JOIN_WITHIN: Duration = Duration::from_secs(4);
+/// How long a member that doesn't come may take to show that it lives.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The tag under which a state is named.
 const STATE: u64 = u64::MAX - 1;
 
@@ -122,7 +125,16 @@ impl Team {
         let id = Hash::tagged("deepmarket/v1/group", &parts.iter().map(|part| part.as_slice()).collect::<Vec<_>>());
         let mut spec = GroupSpec::new(assignment.job, id, position as u32, peers);
         spec.join_within = JOIN_WITHIN;
+        let peers = spec.peers.clone();
         match context.net.join(spec).await {
+            Err(NetError::Missing { positions, why }) => {
+                let asked = positions.iter().map(|position| context.net.answers(&peers[*position as usize], ANSWER_WITHIN));
+                let answers = join_all(asked).await;
+                let silent = positions.iter().zip(answers).find(|(_, answers)| !answers).map(|(position, _)| *position);
+                // Who answers is on its way: the last team's round may take long.
+                let lease = silent.map(|position| members[position as usize].lease);
+                Err(Trouble::Peer { lease, why, is_late: false })
+            }
             Ok(group) => Ok(Team { group, generation: assignment.generation, members, position, gave: None }),
             Err(error) => Err(trouble(&members, error)),
         }
@@ -151,7 +163,6 @@ pub(crate) fn peers_of(members: &[RankView]) -> Result<Vec<PeerAddress>, Trouble
 fn trouble(members: &[RankView], error: NetError) -> Trouble {
     let lease_at = |position: u32| members.get(position as usize).map(|member| member.lease);
     let (lease, is_late) = match &error {
-        NetError::Missing { positions, .. } => (positions.first().and_then(|position| lease_at(*position)), false),
         NetError::Late { position, .. } => (lease_at(*position), true),
         _ => (None, false),
     };

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use deepmarket_types::{Hash, JobId};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
@@ -198,6 +199,22 @@ async fn call_once(net: &Net, hello: Hello, member: &Member, pause: Duration) ->
         Err(why) => Called::Again(why),
     };
     (position, called)
+}
+
+/// See [`Net::answers`].
+pub(crate) async fn answers(net: &Net, peer: &PeerAddress, limit: Duration) -> bool {
+    let Ok((id, addresses)) = peer.parse() else { return false };
+    if id == net.inner().peer {
+        return true;
+    }
+    // No group has this name: whoever lives says that it doesn't know it.
+    let hello = Hello { chain: net.inner().chain, group: Hash::default(), job: JobId(0), world: 0, from: 0, to: 0 };
+    let ask = async {
+        let mut stream = net.open(id, &addresses, PROTOCOL).await.ok()?;
+        send(&mut stream, &hello).await.ok()?;
+        receive::<Welcome>(&mut stream).await.ok()
+    };
+    matches!(tokio::time::timeout(limit, ask).await, Ok(Some(_)))
 }
 
 /// A member on the same machine has the same peer id, and libp2p doesn't call itself.

@@ -151,6 +151,11 @@ impl Net {
         join::join(self, spec).await
     }
 
+    /// Does a peer live and can it be reached, whatever it is busy with? Asks it something, and waits for an answer of any kind.
+    pub async fn answers(&self, peer: &PeerAddress, limit: Duration) -> bool {
+        join::answers(self, peer, limit).await
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }

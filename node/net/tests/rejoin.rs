@@ -146,3 +146,19 @@ async fn a_member_that_says_good_bye_is_not_blamed() {
     let error = groups[0].gather(0, b"still here").await.unwrap_err();
     assert!(matches!(error, NetError::Left { position: 1, because: None }) && error.position().is_none(), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lives_answers_whatever_it_is_busy_with_and_who_is_gone_does_not() {
+    let (mut nodes, peers) = nodes(170, 3).await;
+    let busy = joined("busy", &nodes[1..], &peers[1..]).await;
+    let limit = Duration::from_secs(5);
+    assert!(nodes[0].net.answers(&peers[0], limit).await && nodes[0].net.answers(&peers[1], limit).await);
+    drop(nodes.pop());
+    drop(busy);
+    let gone = async {
+        while nodes[0].net.answers(&peers[2], Duration::from_secs(1)).await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), gone).await.expect("it is noticed");
+}

@@ -41,7 +41,8 @@ fn main() {
         ("a_trainer_out_of_memory_is_told_as_that", || Box::pin(goes_on("oom", FailureReason::OutOfMemory, 1))),
         ("one_that_holds_other_parameters_leaves", || Box::pin(goes_on("disagree", FailureReason::Disagreement, 2))),
         ("a_machine_that_falls_silent_is_left_behind", || Box::pin(falls_silent())),
-        ("one_that_comes_later_takes_its_share", || Box::pin(grows())),
+        ("one_that_comes_later_takes_its_share", || Box::pin(grows("steady", 2))),
+        ("who_comes_during_a_long_round_waits_for_its_end", || Box::pin(grows("long", 11))),
         ("when_all_are_lost_new_ones_go_on_from_the_checkpoint", || Box::pin(all_are_lost())),
         ("predictions_of_all_shards_are_stored", || Box::pin(predicts())),
         ("a_job_that_was_cancelled_ends_its_trainers_promptly", || Box::pin(cancelled())),
@@ -259,10 +260,10 @@ async fn falls_silent() {
     market.end().await;
 }
 
-async fn grows() {
+async fn grows(name: &str, rounds: u64) {
     let market = Market::start().await;
-    market.gateway.submit_job("steady", 1);
-    market.until("training began", |m| m.gateway.state().receipts.iter().any(|r| r.rounds > 2)).await;
+    market.gateway.submit_job(name, 1);
+    market.until("training began", |m| m.gateway.state().receipts.iter().any(|r| r.rounds > rounds)).await;
     market.gateway.state().lease(1);
     market.gateway.state().lease(2);
     market.until("all are members", |m| m.gateway.state().members() == 3).await;
@@ -272,7 +273,7 @@ async fn grows() {
         assert!(state.leases.iter().all(|lease| lease.state == LeaseState::Finished), "{:?}", state.leases);
         for rank in 1..3 {
             let last = state.receipts.iter().rfind(|r| r.rank == rank).unwrap();
-            assert!(last.from > 2 && last.rounds == trainer::ROUNDS && last.samples > 0, "{last:?}");
+            assert!(last.from > rounds && last.rounds == trainer::ROUNDS && last.samples > 0, "{last:?}");
         }
     }
     each_sample_counts_once_an_epoch(&market);

@@ -101,9 +101,12 @@ fn hash(values: &[f32]) -> Hash {
 fn misbehave(name: &str, machine: u32, applied: u64) {
     sleep(Duration::from_millis(match name {
         "slow" => 250,
-        "steady" | "predict" => 100,
+        "steady" | "predict" | "long" => 100,
         _ => 20,
     }));
+    if name == "long" && machine == 0 && applied == FATAL_ROUND {
+        sleep(Duration::from_secs(7));
+    }
     if machine == 1 && applied == FATAL_ROUND {
         match name {
             "crash" => {
