@@ -44,8 +44,7 @@ async fn a_shard_survives_the_loss_of_the_gateway_that_took_it() {
     tokio::time::timeout(2 * market::SOON, arrived).await.expect("two passes take 20 s");
 
     // The first gateway is lost with its disk.
-    market.gateway.take();
-    market.stop.cancel();
+    market.close_gateway().await;
     for hash in &hashes {
         market.net.blobs().remove(hash).unwrap();
     }
@@ -66,4 +65,5 @@ async fn a_shard_survives_the_loss_of_the_gateway_that_took_it() {
     }
     stop.cancel();
     gateway.ended().await.unwrap();
+    tokio::time::timeout(market::SOON, market.node.stop()).await.unwrap();
 }

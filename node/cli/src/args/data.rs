@@ -10,7 +10,7 @@ pub enum Data {
     /// The source is a file, a folder, or an address: file://, http(s)://, s3://bucket/folder (keys and endpoint from the usual
     /// AWS_ variables), hdfs:// where it was built in. Run it again after a failure: what is stored already is skipped.
     #[command(
-        after_help = "Examples:\n  deepmarket data add data/mnist --name mnist\n  deepmarket data add houses.csv --name houses --target price --task regression --split test=0.2 --seed 1\n  deepmarket data add s3://bucket/pets/ --name pets --resize 64x64\n  deepmarket data add --train train.parquet --test test.parquet --name clicks --target clicked --task classification"
+        after_help = "Example:\n  deepmarket data add data/mnist --name mnist\n  deepmarket data add houses.csv --name houses --target price --task regression --split test=0.2 --seed 1\n  deepmarket data add s3://bucket/pets/ --name pets --resize 64x64\n  deepmarket data add --train train.parquet --test test.parquet --name clicks --target clicked --task classification"
     )]
     Add(Box<Add>),
     /// Make up a dataset, for examples without any download.
