@@ -168,12 +168,11 @@ impl Watch {
         self.goes_on(20);
     }
 
-    /// The lease that some machine has among the members.
-    fn lease_of(&self, market: &Market, number: usize) -> u32 {
-        let key = std::fs::read_to_string(market.home().join(format!("market/machine-{number}/machine.json"))).ok();
+    /// The rank of the lease that a machine has.
+    fn rank_of(&self, number: usize) -> u32 {
         let machines = self.runtime.block_on(self.client.machines(None)).expect("the gateway answers");
         let name = format!("machine-{number}");
-        let machine = machines.iter().find(|machine| machine.config.name == name).unwrap_or_else(|| panic!("{name} {key:?}"));
+        let machine = machines.iter().find(|machine| machine.config.name == name).expect("it is registered");
         let job = self.job();
         let lease = job.leases.iter().rfind(|lease| lease.machine == machine.id).expect("it works for the job");
         lease.rank
@@ -203,7 +202,7 @@ fn a_job_whose_machines_are_killed_paused_cut_off_and_all_lost_ends_with_98_perc
     watch.all_train();
 
     // Killed: its streams close, the others go on, and it comes back.
-    let rank = watch.lease_of(&market, 1);
+    let rank = watch.rank_of(1);
     machines.kill(1);
     let lost = |job: &JobView, rank: u32| job.leases.iter().any(|l| l.rank == rank && l.state != LeaseState::Active);
     watch.until("the killed one is lost", |job| lost(job, rank));
@@ -212,7 +211,7 @@ fn a_job_whose_machines_are_killed_paused_cut_off_and_all_lost_ends_with_98_perc
     watch.all_train();
 
     // Paused: its streams stay open, and nothing comes.
-    let rank = watch.lease_of(&market, 0);
+    let rank = watch.rank_of(0);
     machines.send(0, Signal::STOP);
     let paused = std::time::Instant::now();
     watch.until("the paused one is lost", |job| lost(job, rank));
@@ -224,7 +223,7 @@ fn a_job_whose_machines_are_killed_paused_cut_off_and_all_lost_ends_with_98_perc
     // Cut off: what it sends is lost, it can tell nobody.
     match &line {
         Some(line) => {
-            let rank = watch.lease_of(&market, 2);
+            let rank = watch.rank_of(2);
             line.cut();
             watch.until("the one that was cut off is lost", |job| lost(job, rank));
             watch.goes_on(20);
@@ -251,13 +250,14 @@ fn a_job_whose_machines_are_killed_paused_cut_off_and_all_lost_ends_with_98_perc
 
     each_sample_counted_once(&watch);
     every_payout_is_right(&market, &watch);
-    nothing_is_stuck(&market, &watch);
+    nothing_is_stuck(&watch);
 }
 
 /// By the job's ledger of batches, in which a later entry replaces what an earlier one said of the same rounds.
 fn each_sample_counted_once(watch: &Watch) {
     let progress = watch.runtime.block_on(watch.client.all_progress(JOB)).unwrap();
-    let (mut batches, mut told): (Vec<(u64, u64, u64, u64)>, Vec<u64>) = (Vec::new(), Vec::new());
+    let mut batches: Vec<(u64, u64, u64, u64)> = Vec::new();
+    let mut told: Vec<u64> = Vec::new();
     for entry in progress {
         match entry.kind {
             ProgressKind::Trained { from, to, epoch, samples, .. } => {
@@ -312,7 +312,7 @@ fn every_payout_is_right(market: &Market, watch: &Watch) {
     assert_eq!(market.cli(&["chain", "status"])["ledger"]["conserved"], true);
 }
 
-fn nothing_is_stuck(_market: &Market, watch: &Watch) {
+fn nothing_is_stuck(watch: &Watch) {
     let job = watch.job();
     assert!(job.leases.iter().all(|lease| lease.state != LeaseState::Active), "{:#?}", job.leases);
     wait_for("all machines to be idle", MINUTE, || {
