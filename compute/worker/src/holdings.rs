@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// A better plan is taken where it makes rounds shorter by at least this part of a thousand.
-const WORTH_PERMILLE: u128 = 100;
+const WORTH_PERMILLE: u128 = 120;
 /// How much computing is measured before speeds are believed, of the worker that was measured least.
-const MEASURED: Duration = Duration::from_secs(4);
+const MEASURED: Duration = Duration::from_millis(1_500);
 
 /// The shards of one worker, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -268,10 +268,10 @@ mod tests {
         let sizes = sizes();
         let plan = sizes.plan(&[0, 0], &vec![Share::default(); 2]);
         let mut speeds = Speeds::new(2);
-        speeds.add(0, Duration::from_secs(2), 2_000);
-        speeds.add(1, Duration::from_secs(6), 2_000);
-        assert_eq!(speeds.believed(), None, "two seconds are too little");
-        speeds.add(0, Duration::from_secs(2), 2_000);
+        speeds.add(0, Duration::from_secs(1), 1_000);
+        speeds.add(1, Duration::from_secs(3), 1_000);
+        assert_eq!(speeds.believed(), None, "a second is too little");
+        speeds.add(0, Duration::from_secs(1), 1_000);
         let believed = speeds.believed().unwrap();
         let better = sizes.better_plan(&plan, &believed).unwrap();
         assert_eq!((better[0].train.len(), better[1].train.len()), (9, 3));
