@@ -7,7 +7,7 @@
 //!                              └──▶ model file (safetensors with PyTorch's names)
 //! ```
 //!
-//! One round is a pure function of (spec, job seed, rank, round, parameters, optimizer state, shards): the same inputs give
+//! One round is a pure function of (spec, job seed, round, parameters, optimizer state, shards): the same inputs give
 //! the same bytes in every process of a determinism class, so that a round can be computed again and compared by hash
 //! (DESIGN sections 6 and 7). What burn would keep to itself is therefore kept here, in flat vectors on the host: initial
 //! parameters, dropout masks, batch-norm statistics and optimizer moments come from seeded generators and plain loops; burn

@@ -3,17 +3,19 @@
 //! ```text
 //! chain (through gateways)                     agent                                   other machines
 //!   assignments ──────────────▶ one task for each lease ◀─ shards, verified ── gateways' and ranks' blob peers
+//!   members     ──────────────▶ │  who works together: a team for each generation
 //!   heartbeats  ◀────────────── │
-//!   receipts    ◀── latest ──── │  rounds:  trainer ─ Update ▶ average ◀──────▶ the other ranks
+//!   receipts    ◀── latest ──── │  rounds:  trainer ─ Update ▶ average ◀──────▶ the other members
 //!   progress    ◀── batches ─── │           trainer ◀ Apply ──    │
-//!   checkpoints ◀── rank 0 ──── │           parameter hashes ◀────┴─▶ must be equal on all ranks
-//!   model blob  ◀── rank 0 ──── │
+//!   checkpoints ◀── first ───── │           parameter hashes ◀────┴─▶ must be equal on all members
+//!   result blob ◀── first ───── │
 //!                               └─ pipes ─ `deepmarket-trainer`, a child process without network
 //! ```
 //!
-//! Training never waits for the chain: receipts, progress and checkpoints are handed to tasks that send them when somebody listens, and
-//! receipts are cumulative, so that only the latest matters. Gateways may die and the chain may stand still; the rounds go
-//! on. Only the final receipt is waited for, because it is what finishes the job.
+//! A team whose member is lost breaks up; the chain names the next one, its members bring each other to the same place, share out
+//! the data, and go on. Training waits for the chain only then: receipts, progress and checkpoints are handed to tasks that send
+//! them when somebody listens, and receipts are cumulative, so that only the latest matters. Gateways may die and the chain may
+//! stand still; the rounds go on. Only the final receipt is waited for, because it is what finishes the job.
 //!
 //! This crate never computes a gradient (the trainer does), never decides about money (the ledger does), and never runs
 //! anything that a borrower sent except through the trainer.
