@@ -315,7 +315,6 @@ impl Work<'_> {
                     totals: Totals::default(),
                     at: Place { parameters, ..Place::default() },
                     speed: 0,
-                    took_part: false,
                     batches: None,
                     meter: Meter::default(),
                 }))

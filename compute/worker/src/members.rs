@@ -8,13 +8,19 @@ use deepmarket_types::{FailureReason, Hash, LeaseId};
 use futures::future::join_all;
 use tokio::sync::watch;
 
-use crate::{data::MAX_STATE_BYTES, error::LeaseFailure, lease::Context};
+use crate::{
+    data::MAX_STATE_BYTES,
+    error::LeaseFailure,
+    lease::Context,
+    standing::{Note as _, Standing},
+};
 
 /// How long members wait for each other before they say that one is missing.
 const JOIN_WITHIN: Duration = Duration::from_secs(4);
 /// How long a member that doesn't come may take to show that it lives.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// The tag under which a state is named.
+/// The tags under which members tell where they stand, and under which a state is named.
+const STANDINGS: u64 = u64::MAX;
 const STATE: u64 = u64::MAX - 1;
 
 /// What the chain says of a lease's job, as it changes.
@@ -62,9 +68,14 @@ impl Membership {
         self.news.borrow().clone()
     }
 
+    /// The latest generation that the chain told of.
+    pub fn generation(&self) -> u32 {
+        self.news.borrow().generation
+    }
+
     /// Did the members change since a generation?
     pub fn is_past(&self, generation: u32) -> bool {
-        self.news.borrow().generation > generation
+        self.generation() > generation
     }
 
     /// Waits until this lease is a member.
@@ -184,13 +195,26 @@ pub(crate) async fn watched<T>(
     result.map_err(|error| team.trouble(error))
 }
 
-/// Members that are behind get the state of one that isn't, from its own store. Returns it where we are behind ourselves.
+/// All members tell each other where they stand.
+pub(crate) async fn exchange_standings(
+    team: &mut Team,
+    membership: &mut Membership,
+    mut own: Standing,
+) -> Result<Vec<Standing>, Trouble> {
+    own.checkpoint = membership.now().checkpoint;
+    let note = own.encoded();
+    let notes = watched(membership, team, async |group| group.gather(STANDINGS, &note).await).await?;
+    Standing::all(&notes).map_err(|e| team.trouble(e))
+}
+
+/// Members that are behind get the state of the giver, from its own store: `state`, which only the giver has. Returns it where we
+/// are behind ourselves.
 pub(crate) async fn hand_over(
     context: &Context,
     team: &mut Team,
     membership: &mut Membership,
+    standings: &[Standing],
     giver: usize,
-    is_behind: bool,
     state: Option<Vec<u8>>,
 ) -> Result<Option<Vec<u8>>, Trouble> {
     let mut note = Vec::new();
@@ -200,7 +224,7 @@ pub(crate) async fn hand_over(
         note = hash.0.to_vec();
     }
     let notes = watched(membership, team, async |group| group.gather(STATE, &note).await).await?;
-    if !is_behind {
+    if standings[team.position].version == standings[giver].version {
         return Ok(None);
     }
     let hash = notes[giver].as_slice().try_into().map(Hash);

@@ -13,16 +13,13 @@ use crate::{
     error::LeaseFailure,
     holdings::{Holdings, Share},
     lease::{Context, upload},
-    members::{Membership, Team, Trouble, hand_over, peers_of, watched},
+    members::{Membership, Team, Trouble, exchange_standings, hand_over, peers_of, watched},
     progress::Reporter,
     receipts::Receipts,
     rounds::{Totals, micro},
-    standing::{EvaluationNote, Note, Standing, add_up},
+    standing::{CatchUp, EvaluationNote, Note, Standing, add_up},
     trainer::{EvaluationSums, Prediction, ROUND_WITHIN, TrainerProcess},
 };
-
-/// The tag of what is told when a team comes together; shards' notes count from 0.
-const STANDINGS: u64 = u64::MAX;
 
 /// What came of one shard.
 #[derive(Clone, Debug, PartialEq, BorshSerialize, BorshDeserialize)]
@@ -56,7 +53,6 @@ pub(crate) struct Pass<'a> {
     pub checkpoints: &'a Checkpoints,
     pub totals: Totals,
     done: BTreeMap<u32, Done>,
-    took_part: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -68,7 +64,7 @@ impl<'a> Pass<'a> {
         (reporter, receipts, checkpoints): (&'a Reporter, &'a Receipts, &'a Checkpoints),
     ) -> Pass<'a> {
         let (totals, done) = (Totals::default(), BTreeMap::new());
-        Pass { context, spec, trainer, holdings, reporter, receipts, checkpoints, totals, done, took_part: false }
+        Pass { context, spec, trainer, holdings, reporter, receipts, checkpoints, totals, done }
     }
 
     fn state(&self) -> Vec<u8> {
@@ -99,7 +95,7 @@ impl<'a> Pass<'a> {
                 None => None,
             };
             self.totals.compute += began.elapsed();
-            let note = PassNote { done, sees: membership.now().generation }.encoded();
+            let note = PassNote { done, sees: membership.generation() }.encoded();
             let began = Instant::now();
             let notes = watched(membership, team, async |group| group.gather(turn as u64, &note).await).await?;
             self.totals.wait += began.elapsed();
@@ -124,21 +120,19 @@ impl<'a> Pass<'a> {
 
     async fn come_together(&mut self, team: &mut Team, membership: &mut Membership) -> Result<(), Trouble> {
         self.holdings.source.peers = peers_of(&team.members)?;
-        let mut own = Standing::new(self.done.len() as u64, Hash::of(&self.state()), &Share::default());
-        own.checkpoint = membership.now().checkpoint;
-        let note = own.encoded();
-        let notes = watched(membership, team, async |group| group.gather(STANDINGS, &note).await).await?;
-        let standings = Standing::all(&notes).map_err(|e| team.trouble(e))?;
-        let furthest = standings.iter().map(|standing| standing.version).max().unwrap_or(0);
-        if let Some(stored) = standings[0].checkpoint.filter(|checkpoint| checkpoint.rounds > furthest) {
-            let state = self.holdings.source.fetch_state(&stored.state).await?;
-            self.restore(&state)?;
-        } else if let Some(giver) =
-            standings.iter().position(|s| s.version == furthest).filter(|_| standings.iter().any(|s| s.version < furthest))
-        {
-            let state = (team.position == giver).then(|| self.state());
-            if let Some(state) = hand_over(self.context, team, membership, giver, own.version < furthest, state).await? {
+        let own = Standing::new(self.done.len() as u64, Hash::of(&self.state()), &Share::default());
+        let standings = exchange_standings(team, membership, own).await?;
+        match CatchUp::of(&standings) {
+            CatchUp::Done => {}
+            CatchUp::Stored(stored) => {
+                let state = self.holdings.source.fetch_state(&stored.state).await?;
                 self.restore(&state)?;
+            }
+            CatchUp::From(giver) => {
+                let state = (team.position == giver).then(|| self.state());
+                if let Some(state) = hand_over(self.context, team, membership, &standings, giver, state).await? {
+                    self.restore(&state)?;
+                }
             }
         }
         Ok(())
@@ -172,7 +166,8 @@ impl<'a> Pass<'a> {
         self.done.extend(done.map(|done| (done.index, done)));
         let (rounds, parameters) = (self.done.len() as u64, Hash::of(&self.state()));
         let tally = &mut self.totals.tally;
-        if !std::mem::replace(&mut self.took_part, true) {
+        if tally.rounds == tally.from {
+            // It takes part for the first time.
             tally.from = before;
         }
         (tally.rounds, tally.parameters) = (rounds, parameters);

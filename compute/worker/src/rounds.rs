@@ -27,10 +27,10 @@ use crate::{
     error::LeaseFailure,
     holdings::{Holdings, Plan, Share, Speeds, expected_speeds},
     lease::Context,
-    members::{Membership, Team, Trouble, hand_over, peers_of, watched},
+    members::{Membership, Team, Trouble, exchange_standings, hand_over, peers_of, watched},
     progress::Reporter,
     receipts::{Receipts, Tally},
-    standing::{EvaluationNote, Note as _, RoundNote, Standing, add_up, majority},
+    standing::{CatchUp, EvaluationNote, Note as _, RoundNote, Standing, add_up, majority},
     trainer::{EvaluationSums, ROUND_WITHIN, TrainerProcess, Update},
 };
 
@@ -44,7 +44,6 @@ const PREPARING_WITHIN: Duration = ROUND_WITHIN;
 /// Rounds between two notes in `async`.
 const NOTE_EVERY_ASYNC: u64 = 16;
 /// Tags of what is told before the first round; notes of round r go under 2r, evaluations under 2r + 1.
-const STANDINGS: u64 = u64::MAX;
 const AGREED: u64 = u64::MAX - 2;
 const READY: u64 = u64::MAX - 3;
 const LATE_EVALUATION: u64 = u64::MAX - 4;
@@ -81,8 +80,6 @@ pub(crate) struct Training<'a> {
     pub at: Place,
     /// Samples in a thousand seconds; 0: not known.
     pub speed: u64,
-    /// Did this worker take part in a round?
-    pub took_part: bool,
     pub batches: Option<Batches>,
     pub meter: Meter,
 }
@@ -130,10 +127,7 @@ impl Training<'_> {
         self.holdings.source.peers = peers_of(&team.members)?;
         let mut own = Standing::new(self.at.round, self.at.parameters, &self.holdings.own);
         (own.trained, own.evaluated, own.speed) = (self.at.trained, self.at.evaluated, self.speed);
-        own.checkpoint = membership.now().checkpoint;
-        let note = own.encoded();
-        let notes = watched(membership, team, async |group| group.gather(STANDINGS, &note).await).await?;
-        let standings = Standing::all(&notes).map_err(|e| team.trouble(e))?;
+        let standings = exchange_standings(team, membership, own).await?;
         self.catch_up(team, membership, &standings).await?;
         self.tell_batches(team);
         if team.position == 0 {
@@ -168,20 +162,20 @@ impl Training<'_> {
 
     /// Members that are behind get the state of the one that is furthest; all take the last stored one where that is further.
     async fn catch_up(&mut self, team: &mut Team, membership: &mut Membership, standings: &[Standing]) -> Result<(), Trouble> {
-        let furthest = standings.iter().map(|standing| standing.version).max().unwrap_or(0);
-        // What the first member knows decides: others may have heard later news.
-        let stored = standings[0].checkpoint.filter(|checkpoint| checkpoint.rounds > furthest);
-        if let Some(Checkpoint { state, rounds }) = stored {
-            let bytes = self.holdings.source.fetch_state(&state).await?;
-            self.restore(bytes).await?;
-            self.reporter.log(format!("goes on from the state that was stored after {rounds} rounds"));
-        } else if standings.iter().any(|standing| standing.version < furthest) {
-            let giver = standings.iter().position(|standing| standing.version == furthest).unwrap_or(0);
-            let state = if team.position == giver { Some(self.trainer.save(self.at.trained).await?) } else { None };
-            let is_behind = self.at.round < furthest;
-            if let Some(state) = hand_over(self.context, team, membership, giver, is_behind, state).await? {
-                self.restore(state).await?;
-                self.reporter.log(format!("takes over the state of worker {} at round {furthest}", team.members[giver].rank));
+        match CatchUp::of(standings) {
+            CatchUp::Done => {}
+            CatchUp::Stored(Checkpoint { state, rounds }) => {
+                let bytes = self.holdings.source.fetch_state(&state).await?;
+                self.restore(bytes).await?;
+                self.reporter.log(format!("goes on from the state that was stored after {rounds} rounds"));
+            }
+            CatchUp::From(giver) => {
+                let state = if team.position == giver { Some(self.trainer.save(self.at.trained).await?) } else { None };
+                if let Some(state) = hand_over(self.context, team, membership, standings, giver, state).await? {
+                    self.restore(state).await?;
+                    let (rank, round) = (team.members[giver].rank, self.at.round);
+                    self.reporter.log(format!("takes over the state of worker {rank} at round {round}"));
+                }
             }
         }
         let digest = self.at.parameters.0;
@@ -280,7 +274,7 @@ impl Training<'_> {
                 parameters,
                 computed_us: since_note.as_micros() as u64,
                 samples: std::mem::take(&mut samples_since_note),
-                sees: membership.now().generation,
+                sees: membership.generation(),
                 is_ready: next_plan.is_some() && self.holdings.is_fetched(),
             };
             since_note = Duration::ZERO;
@@ -357,7 +351,8 @@ impl Training<'_> {
         self.commitments.push(self.committer.commit(round, &own.commitment));
         self.totals.peak_ram_mib = own.peak_ram_mib;
         let tally = &mut self.totals.tally;
-        if !std::mem::replace(&mut self.took_part, true) {
+        if tally.rounds == tally.from {
+            // It takes part for the first time.
             tally.from = round;
         }
         tally.rounds = round + 1;

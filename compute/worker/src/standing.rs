@@ -56,6 +56,32 @@ impl Standing {
 
 impl Note for Standing {}
 
+/// What brings all members of a team to the same place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum CatchUp {
+    /// They are there.
+    Done,
+    /// All take the last stored state: it is further than any of them.
+    Stored(Checkpoint),
+    /// Those that are behind get the state of the member at this position, the first one that is furthest.
+    From(usize),
+}
+
+impl CatchUp {
+    /// What the first member knows of stored states decides: others may have heard later news.
+    pub fn of(standings: &[Standing]) -> CatchUp {
+        let furthest = standings.iter().map(|standing| standing.version).max().unwrap_or(0);
+        let stored = standings.first().and_then(|first| first.checkpoint).filter(|checkpoint| checkpoint.rounds > furthest);
+        let giver = standings.iter().position(|standing| standing.version == furthest);
+        let is_behind = standings.iter().any(|standing| standing.version < furthest);
+        match (stored, giver.filter(|_| is_behind)) {
+            (Some(stored), _) => CatchUp::Stored(stored),
+            (None, Some(giver)) => CatchUp::From(giver),
+            (None, None) => CatchUp::Done,
+        }
+    }
+}
+
 /// What a member tells after a round.
 #[derive(Clone, Debug, PartialEq, BorshSerialize, BorshDeserialize)]
 pub(crate) struct RoundNote {
@@ -152,6 +178,19 @@ mod tests {
         let standing = Standing::new(5, Hash::of(b"x"), &share);
         let read = Standing::all(&[standing.encoded()]).unwrap();
         assert_eq!((read[0].share(), &read[0]), (share, &standing));
+    }
+
+    #[test]
+    fn members_catch_up_with_the_furthest_of_them_or_with_a_stored_state_that_is_further() {
+        let at = |version, stored: Option<u64>| {
+            let checkpoint = stored.map(|rounds| Checkpoint { state: Hash::default(), rounds });
+            Standing { checkpoint, ..Standing::new(version, Hash::default(), &Share::default()) }
+        };
+        assert_eq!(CatchUp::of(&[at(0, None), at(0, None)]), CatchUp::Done);
+        assert_eq!(CatchUp::of(&[at(4, Some(3)), at(5, None), at(5, None), at(0, None)]), CatchUp::From(1));
+        let stored = Checkpoint { state: Hash::default(), rounds: 6 };
+        assert_eq!(CatchUp::of(&[at(4, Some(6)), at(5, None)]), CatchUp::Stored(stored));
+        assert_eq!(CatchUp::of(&[at(5, None), at(5, Some(6))]), CatchUp::Done, "the first member's news count");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deepmarket_api::{Client, JobEvent, JobView, Progress, ProgressKind};
+use deepmarket_api::{ApiError, Client, JobEvent, JobView, Progress, ProgressKind};
 use deepmarket_types::{Event, JobId, JobState};
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -28,7 +28,7 @@ pub async fn listen(client: &Client, job: JobId, output: Output, record: &mut Re
     let mut board = Board::new(output);
     let mut story = Story::default();
     let mut state = None;
-    let mut complained = false;
+    let mut sight = Sight::default();
     let mut stream = client.progress_stream(job);
     while let Some(event) = stream.next().await {
         match event {
@@ -39,7 +39,7 @@ pub async fn listen(client: &Client, job: JobId, output: Output, record: &mut Re
                 state = Some(new);
             }
             Ok(JobEvent::Progress { entry, .. }) => {
-                complained = false;
+                sight.is_back();
                 record.add(entry.clone());
                 board.show(&entry);
                 board.sum_up(record, &story);
@@ -53,17 +53,35 @@ pub async fn listen(client: &Client, job: JobId, output: Output, record: &mut Re
                 }
             }
             Ok(JobEvent::End) => break,
-            Err(error) if error.retryable() => {
-                if !complained {
-                    board.say(format!("lost sight of {job}, the job itself goes on; trying again ({error})"));
-                }
-                complained = true;
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => sight.fails(job, error, |words| board.say(words))?,
         }
     }
     board.clear();
     Ok(())
+}
+
+/// What a follower says of a stream that fails: once, until something comes again.
+#[derive(Default)]
+pub struct Sight {
+    is_lost: bool,
+}
+
+impl Sight {
+    /// The stream failed. It tries again by itself, or the error is the end of it.
+    pub fn fails(&mut self, job: JobId, error: ApiError, say: impl FnOnce(String)) -> Outcome {
+        if !error.retryable() {
+            return Err(error.into());
+        }
+        if !std::mem::replace(&mut self.is_lost, true) {
+            say(format!("lost sight of {job}, the job itself goes on; trying again ({error})"));
+        }
+        Ok(())
+    }
+
+    /// Something came.
+    pub fn is_back(&mut self) {
+        self.is_lost = false;
+    }
 }
 
 /// How often the line that sums up changes at the most.

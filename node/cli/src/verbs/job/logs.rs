@@ -43,7 +43,7 @@ pub async fn run(settings: &Settings, job: JobId, follow: bool) -> Outcome {
     let mut told: HashSet<Key> = entries.iter().map(Entry::key).collect();
     let stop = stop_signal(false)?;
     let mut stream = client.progress_stream(job);
-    let mut complained = false;
+    let mut sight = follow::Sight::default();
     loop {
         let event = tokio::select! {
             event = stream.next() => event,
@@ -57,15 +57,12 @@ pub async fn run(settings: &Settings, job: JobId, follow: bool) -> Outcome {
                 continue;
             }
             Some(Ok(JobEvent::End)) | None => return Ok(()),
-            Some(Err(error)) if error.retryable() => {
-                if !std::mem::replace(&mut complained, true) {
-                    output.say(format!("lost sight of {job}, the job itself goes on; trying again ({error})"));
-                }
+            Some(Err(error)) => {
+                sight.fails(job, error, |words| output.say(words))?;
                 continue;
             }
-            Some(Err(error)) => return Err(error.into()),
         };
-        complained = false;
+        sight.is_back();
         if told.insert(entry.key()) {
             print(&entry)?;
         }

@@ -50,7 +50,7 @@ pub async fn run(settings: &Settings, job: JobId, follow: bool, as_csv: bool) ->
             print_as_it_comes(report, output)?;
         }
     }
-    let mut complained = false;
+    let mut sight = follow::Sight::default();
     loop {
         let event = tokio::select! {
             event = stream.next() => event,
@@ -70,15 +70,12 @@ pub async fn run(settings: &Settings, job: JobId, follow: bool, as_csv: bool) ->
             Some(Ok(JobEvent::State { status, .. })) => output.say(format!("{job} is {status}")),
             Some(Ok(JobEvent::Progress { .. } | JobEvent::Chain { .. })) => {}
             Some(Ok(JobEvent::End)) | None => break,
-            Some(Err(error)) if error.retryable() => {
-                if !std::mem::replace(&mut complained, true) {
-                    output.say(format!("lost sight of {job}, the job itself goes on; trying again ({error})"));
-                }
+            Some(Err(error)) => {
+                sight.fails(job, error, |words| output.say(words))?;
                 continue;
             }
-            Some(Err(error)) => return Err(error.into()),
         }
-        complained = false;
+        sight.is_back();
     }
     if !as_csv && !output.is_json() {
         show(&super::fetch(&client, job).await?, &known)?;
