@@ -88,6 +88,9 @@ pub struct Demo {
     /// Lent machines.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub machines: u32,
+    /// Run the job once; without this a second run shows how good a quote is that knows the machines.
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(ClapArgs)]

@@ -90,17 +90,20 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
     let fetched = result::fetch(&client, &ended, &out).await?;
     output.say(format!("model fetched: {} ({})", fetched.model_path.display(), output::bytes(fetched.model.len() as u64)));
     let evaluated = result::evaluate(&client, &spec, fetched.model.to_vec()).await?;
-    let first = Quoted::of(spec.training.epochs, &quote, &ended);
 
     // Now the machines have shown how fast they are together: how good is the next quote?
-    let mut again = spec.clone();
-    again.training.epochs = second_epochs(spec.training.epochs, first.real_ms);
-    output.say(format!("{id} is done; the same job once more, with {} epochs:", again.training.epochs));
-    lend::wait_until_idle(&client, &lender, args.machines as usize).await?;
-    let quote = job::quote(&client, &again).await?;
-    output.say(job::describe_quote(&again, &quote));
-    let second = train(output, market, &borrower, &again).await?.ended;
-    let quoted = vec![first, Quoted::of(again.training.epochs, &quote, &second)];
+    let (mut quoted, mut second) = (vec![Quoted::of(spec.training.epochs, &quote, &ended)], None);
+    if !args.once {
+        let mut again = spec.clone();
+        again.training.epochs = second_epochs(spec.training.epochs, quoted[0].real_ms);
+        output.say(format!("{id} is done; the same job once more, with {} epochs:", again.training.epochs));
+        lend::wait_until_idle(&client, &lender, args.machines as usize).await?;
+        let quote = job::quote(&client, &again).await?;
+        output.say(job::describe_quote(&again, &quote));
+        let ended = train(output, market, &borrower, &again).await?.ended;
+        quoted.push(Quoted::of(again.training.epochs, &quote, &ended));
+        second = Some(ended);
+    }
 
     let accounts = [("lender", &lender, &opened[0]), ("borrower", &borrower, &opened[1])];
     let mut lines = Vec::new();
@@ -110,7 +113,7 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
         lines.push(AccountLine { name, id, before: balance_micro(before), after: balance_micro(&after) });
     }
     let mut receipts = Vec::new();
-    for ran in [&ended, &second] {
+    for ran in std::iter::once(&ended).chain(&second) {
         let history = job::history(&client, ran.id).await?.into_iter().map(|entry| entry.event);
         receipts.extend(history.filter(|event| matches!(event, Event::Receipt { .. })));
     }
