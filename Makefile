@@ -15,11 +15,11 @@ demo: build mnist ## The main job before your eyes: a market of seven processes 
 
 .PHONY: build
 build: packages ## Build the programs deepmarket and deepmarket-trainer
-	@cargo build --release --locked --workspace
+	@cargo build --release --locked
 
 .PHONY: test
 test: test-packages mnist ## Run the whole test suite (it builds the programs itself)
-	@cargo test --release --locked --workspace
+	@cargo test --release --locked
 
 .PHONY: bench
 bench: build mnist ## Measure trainer, workers and ledger; prints a table, writes bench.json
@@ -32,7 +32,7 @@ simulation: ## Live thousands of virtual days under both price policies; writes 
 .PHONY: check
 check: packages ## Formatting, lints and licences
 	@cargo fmt --all --check
-	@cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@cargo clippy --release --locked --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check; \
 	 else echo "cargo-deny is not installed: licences and advisories were not checked (cargo install cargo-deny)"; fi
 

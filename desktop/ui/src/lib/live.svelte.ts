@@ -1,0 +1,75 @@
+// What Rust tells as it happens, for every view. One channel, opened when the wallet is unlocked.
+import * as rust from "../rust";
+import type { CommandError, Connection, Job, Live, Machine, Node, Notice, Overview, Prices, Session, Start } from "../types";
+
+interface Told {
+  connection: Connection | null;
+  overview: Overview | null;
+  machines: Machine[] | null;
+  jobs: Job[] | null;
+  prices: Prices | null;
+  node: Node | null;
+}
+
+const nothing = (): Told => ({ connection: null, overview: null, machines: null, jobs: null, prices: null, node: null });
+
+/** `null` is: not told yet. Views show a skeleton then. */
+export const told: Told = $state(nothing());
+export const app = $state({
+  start: null as Start | null,
+  session: null as Session | null,
+  hidden: false,
+  notices: [] as (Notice & { key: number })[],
+});
+
+let keys = 0;
+export function notice(tone: Notice["tone"], title: string, text = ""): void {
+  const key = keys++;
+  app.notices.push({ tone, title, text, key });
+  setTimeout(() => dismiss(key), tone === "bad" ? 15_000 : 6_000);
+}
+export function dismiss(key: number): void {
+  app.notices = app.notices.filter((notice) => notice.key !== key);
+}
+/** Shows a failed command as a notice; forms show theirs at the field instead. */
+export function failed(title: string, error: unknown): void {
+  const { message, hint } = asError(error);
+  notice("bad", title, hint ? `${message}. ${hint}` : message);
+}
+export function asError(error: unknown): CommandError {
+  if (typeof error === "object" && error !== null && "message" in error && "hint" in error) return error as CommandError;
+  return { code: 0, message: String(error), hint: "", retryable: false };
+}
+
+export async function begin(): Promise<void> {
+  app.start = await rust.start();
+  app.hidden = app.start.settings.hide_amounts;
+  if (app.start.session) entered(app.start.session);
+}
+
+/** An account is unlocked: listen. */
+export function entered(session: Session): void {
+  app.session = session;
+  Object.assign(told, nothing());
+  if (session.open) void rust.watch(hear).catch((error: unknown) => failed("PLUTO doesn't hear the market", error));
+}
+
+/** Back to the lock. What was told is forgotten. */
+export async function left(): Promise<void> {
+  app.session = null;
+  Object.assign(told, nothing());
+  app.start = await rust.start();
+}
+
+function hear(live: Live): void {
+  switch (live.kind) {
+    case "connection": told.connection = live.value; break;
+    case "overview": told.overview = live.value; break;
+    case "machines": told.machines = live.value; break;
+    case "jobs": told.jobs = live.value; break;
+    case "prices": told.prices = live.value; break;
+    case "node": told.node = live.value; break;
+    case "notice": notice(live.value.tone, live.value.title, live.value.text); break;
+    case "locked": void left(); break;
+  }
+}
