@@ -1,0 +1,3 @@
+import type { Answers } from ".";
+
+export const jobCommands: Answers = {};
