@@ -1,6 +1,6 @@
 // What Rust tells as it happens, for every view. One channel, opened when the wallet is unlocked.
 import * as rust from "../rust";
-import type { CommandError, Connection, Job, Live, Machine, Node, Notice, Overview, Prices, Session, Start } from "../types";
+import type { CommandError, Connection, Job, Live, Machine, Node, Notice, Overview, Prices, Session, Settings, Start } from "../types";
 
 interface Told {
   connection: Connection | null;
@@ -47,18 +47,33 @@ export async function begin(): Promise<void> {
   if (app.start.session) entered(app.start.session);
 }
 
+/** Counts up with each lock and unlock: what an older channel still tells is not for this session. */
+let listening = 0;
+
 /** An account is unlocked: listen. */
 export function entered(session: Session): void {
+  const mine = ++listening;
   app.session = session;
   Object.assign(told, nothing());
-  if (session.open) void rust.watch(hear).catch((error: unknown) => failed("PLUTO doesn't hear the market", error));
+  if (!session.open) return;
+  const tell = (live: Live) => { if (mine === listening) hear(live); };
+  rust.watch(tell).catch((error: unknown) => failed("PLUTO doesn't hear the market", error));
 }
 
 /** Back to the lock. What was told is forgotten. */
 export async function left(): Promise<void> {
+  listening++;
   app.session = null;
   Object.assign(told, nothing());
   app.start = await rust.start();
+}
+
+/** Shows and keeps a changed setting. */
+export function changeSettings(changed: Partial<Settings>): void {
+  const settings = { ...app.start!.settings, ...changed };
+  app.start!.settings = settings;
+  app.hidden = settings.hide_amounts;
+  rust.setSettings(settings).catch((error: unknown) => failed("The setting was not kept", error));
 }
 
 function hear(live: Live): void {

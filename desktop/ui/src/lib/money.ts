@@ -16,10 +16,10 @@ export function rounded(amount: string, decimals = 2): string {
   const size = micro < 0n ? -micro : micro;
   const unit = 10n ** BigInt(6 - decimals);
   const steps = (size + unit / 2n) / unit;
-  if (steps === 0n && size > 0n) return `<0.${"0".repeat(decimals - 1)}1`;
+  if (steps === 0n && size > 0n) return decimals === 0 ? "<1" : `<0.${"0".repeat(decimals - 1)}1`;
   const scale = 10n ** BigInt(decimals);
-  const text = `${grouped(steps / scale)}.${(steps % scale).toString().padStart(decimals, "0")}`;
-  return (micro < 0n ? "−" : "") + text;
+  const fraction = decimals === 0 ? "" : "." + (steps % scale).toString().padStart(decimals, "0");
+  return (micro < 0n ? "−" : "") + grouped(steps / scale) + fraction;
 }
 
 /** For charts only. */
@@ -29,9 +29,9 @@ export const sum = (...amounts: string[]): string => amounts.reduce((total, amou
 export const minus = (amount: string, less: string): string => (BigInt(amount) - BigInt(less)).toString();
 export const isZero = (amount: string): boolean => BigInt(amount) === 0n;
 
-/** Reads what a person typed (`1.5`); null where it is no amount. */
+/** Reads what a person typed (`1.5`), as Rust does; null where it is no amount. */
 export function parse(text: string): string | null {
-  const match = /^(\d{1,12})(?:\.(\d{0,6}))?$/.exec(text.trim());
+  const match = /^(\d{1,12})(?:\.(\d{1,6}))?$/.exec(text.trim());
   if (!match) return null;
   return (BigInt(match[1]!) * MICRO + BigInt((match[2] ?? "").padEnd(6, "0"))).toString();
 }

@@ -4,8 +4,16 @@ export interface Route { view: View; parts: string[] }
 
 const views: View[] = ["dashboard", "resources", "jobs", "account"];
 
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function read(): Route {
-  const [view, ...parts] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [view, ...parts] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
   return { view: views.includes(view as View) ? (view as View) : "dashboard", parts };
 }
 
