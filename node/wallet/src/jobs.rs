@@ -1,0 +1,142 @@
+//! Jobs: their files, what they would cost, submitting, looking at them, and what they made.
+
+use std::cell::Cell;
+
+use deepmarket_api::{Client, HistoryEntry, JobView, Quote, QuoteRequest};
+use deepmarket_job::{DatasetManifest, JobSpec, Kind, Name, Resolve};
+use deepmarket_types::{AccountId, Action, Event, Hash, JobId, SecretKey};
+
+use crate::{
+    datasets::Datasets,
+    failure::{Failure, Outcome},
+};
+
+/// Reads a job file whose names the caller resolves.
+pub fn parse(text: &str, resolve: Resolve) -> Outcome<JobSpec> {
+    JobSpec::from_toml(text, resolve).map_err(|e| Failure::user(&e).with_code(e.code()))
+}
+
+/// Reads a job file; names of datasets are those of this computer, and jobs are the market's.
+pub async fn read_spec(client: &Client, text: &str, datasets: &Datasets) -> Outcome<JobSpec> {
+    read_spec_with(client, datasets, &|resolve| parse(text, resolve)).await
+}
+
+/// The same where the caller reads, for example to name the file in errors.
+pub async fn read_spec_with(
+    client: &Client,
+    datasets: &Datasets,
+    parse: &(dyn Fn(Resolve) -> Outcome<JobSpec> + Sync),
+) -> Outcome<JobSpec> {
+    let known = datasets.read()?;
+    let dataset = |name: &str| known.get(name).map(|d| d.manifest);
+    // The first reading tells which job is named.
+    let named = Cell::new(None);
+    let spec = parse(&|name| match name {
+        Name::Dataset(name) => dataset(name),
+        Name::Job(job) => {
+            named.set(Some(job));
+            Some(Hash::default())
+        }
+    })?;
+    let Some(job) = named.get() else { return Ok(spec) };
+    let model = model_of(client, job).await?;
+    parse(&|name| match name {
+        Name::Dataset(name) => dataset(name),
+        Name::Job(_) => Some(model),
+    })
+}
+
+/// What a job does. One whose spec this release can't read counts as training.
+pub fn kind_of(job: &JobView) -> Kind {
+    JobSpec::from_toml(&job.spec, &|_| None).map_or(Kind::Train, |spec| spec.kind)
+}
+
+/// The job's dataset, from the market.
+pub async fn manifest(client: &Client, spec: &JobSpec) -> Outcome<DatasetManifest> {
+    let bytes = client.get_blob(spec.data.manifest, &|_| {}).await.map_err(|e| {
+        Failure::from(e).with_hint("is the dataset in this market? `deepmarket data add <folder> --name <name>` brings it")
+    })?;
+    DatasetManifest::from_bytes(&bytes).map_err(|e| Failure::user(format!("the dataset's manifest: {e}")).with_code(e.code()))
+}
+
+/// Asks the market what the job would cost.
+pub async fn quote(client: &Client, spec: &JobSpec) -> Outcome<Quote> {
+    let manifest = manifest(client, spec).await?;
+    let samples = |name: &str| manifest.split(name).map(|split| split.samples).map_err(|e| Failure::user(&e).with_code(e.code()));
+    let request = QuoteRequest {
+        spec: hex::encode(spec.to_bytes()),
+        // A dataset that is only evaluated on needs no split to train on.
+        train_samples: if spec.kind == Kind::Train { samples(&spec.data.train)? } else { 0 },
+        validate_samples: samples(&spec.data.validate)?,
+    };
+    Ok(client.quote(&request).await?)
+}
+
+/// Submits a job; gives its id.
+pub async fn submit(client: &Client, owner: &SecretKey, spec: &JobSpec) -> Outcome<JobId> {
+    let status = client.act(owner, Action::Borrow { spec: spec.to_bytes() }).await?;
+    // The job's number is in the account's history, with the transaction that caused it.
+    let id = AccountId::from_key(&owner.public());
+    let entries = client.account_history(id, None, 50).await?;
+    let job = entries.iter().filter(|e| e.transaction == Some(status.id)).find_map(|e| match e.event {
+        Event::Job { job, .. } => Some(job),
+        _ => None,
+    });
+    job.ok_or_else(|| Failure::bug(format!("transaction {} was accepted but caused no job", status.id)))
+}
+
+/// The job, or an error that says what to do.
+pub async fn fetch(client: &Client, job: JobId) -> Outcome<JobView> {
+    client
+        .job(job)
+        .await?
+        .ok_or_else(|| Failure::user(format!("the market knows no {job}")).with_hint("deepmarket job ls --all").with_code(2020))
+}
+
+/// All events of a job, oldest first.
+pub async fn history(client: &Client, job: JobId) -> Outcome<Vec<HistoryEntry>> {
+    let mut all: Vec<HistoryEntry> = Vec::new();
+    loop {
+        let before = all.last().map(|entry| (entry.height, entry.index));
+        let page = client.job_history(job, before, 500).await?;
+        if page.is_empty() {
+            break;
+        }
+        all.extend(page);
+    }
+    all.reverse();
+    Ok(all)
+}
+
+/// The result's blob of a job that is done.
+pub fn result_of(view: &JobView) -> Outcome<Hash> {
+    view.result.ok_or_else(|| no_result(view))
+}
+
+fn no_result(view: &JobView) -> Failure {
+    let hint = match (view.state.is_closed(), kind_of(view)) {
+        (true, Kind::Train) => "it ended before its first checkpoint: nothing of it is left".to_owned(),
+        (true, _) => format!("it was stopped before it was done: `deepmarket job show {}` says why; submit it again", view.id),
+        (false, _) => format!("wait for it: deepmarket job logs {} --follow", view.id),
+    };
+    Failure::user(format!("{} has no result: it is {}", view.id, view.status)).with_hint(hint)
+}
+
+/// The blob with a job's model, and the rounds that it has learnt from where it is only a checkpoint.
+pub fn model_blob(view: &JobView) -> Outcome<(Hash, Option<u64>)> {
+    match (view.result, &view.checkpoint) {
+        (Some(result), _) => Ok((result, None)),
+        (None, Some(checkpoint)) if view.state.is_closed() => Ok((checkpoint.state, Some(checkpoint.rounds))),
+        _ => Err(no_result(view)),
+    }
+}
+
+/// The model of an earlier job, for a new one that starts with it.
+pub async fn model_of(client: &Client, id: JobId) -> Outcome<Hash> {
+    let view = fetch(client, id).await?;
+    if kind_of(&view) != Kind::Train {
+        let hint = "name the job that trained it, under model.parameters";
+        return Err(Failure::user(format!("{id} trained no model")).with_hint(hint));
+    }
+    Ok(model_blob(&view)?.0)
+}
