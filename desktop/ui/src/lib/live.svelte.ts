@@ -1,5 +1,6 @@
 // What Rust tells as it happens, for every view. One channel, opened when the wallet is unlocked.
 import * as rust from "../rust";
+import { sentence } from "./words";
 import type { CommandError, Connection, Job, Live, Machine, Node, Notice, Overview, Prices, Session, Settings, Start } from "../types";
 
 interface Told {
@@ -33,8 +34,12 @@ export function dismiss(key: number): void {
 }
 /** Shows a failed command as a notice; forms show theirs at the field instead. */
 export function failed(title: string, error: unknown): void {
+  notice("bad", title, inWords(error));
+}
+/** A failure in a line: what is wrong, and what to do. For a field or a notice. */
+export function inWords(error: unknown): string {
   const { message, hint } = asError(error);
-  notice("bad", title, hint ? `${message}. ${hint}` : message);
+  return hint ? `${sentence(message)}. ${sentence(hint)}` : sentence(message);
 }
 export function asError(error: unknown): CommandError {
   if (typeof error === "object" && error !== null && "message" in error && "hint" in error) return error as CommandError;
