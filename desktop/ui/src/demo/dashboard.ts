@@ -1,35 +1,68 @@
+// What is told as it happens, in each state; the dashboard shows most of it.
 import { failure, never, send, type Answers } from ".";
+import { jobList, prices } from "./jobs";
+import { machineList, node } from "./resources";
 import type { Day, Live, Overview } from "../types";
 
 const DAY = 86_400_000;
-const today = Date.UTC(2026, 10, 25);
+const offset = prices.utc_offset_ms;
+const today = Math.floor((Date.now() + offset) / DAY) * DAY - offset;
 
-function days(count: number): Day[] {
-  return Array.from({ length: count }, (_, i): Day => {
-    const profit = i % 3 !== 1;
-    return { day: 20_782 - i, begins: today - i * DAY, profit, id: profit ? `dmm1q8${i % 4}352eufqy352eufqy352euf` : `job-${400 - i}`,
-      name: profit ? ["lab-7", "office", "robin-laptop", "render-box"][i % 4]! : ["mnist-cnn", "char-transformer", "regression"][i % 3]!,
-      hours: 0.4 + (i % 7), credits: String(137_500 * (1 + (i % 9))), receipts: 12 + i };
-  });
+/** A machine or a job of day `ago`, with amounts that look alive. */
+function entry(ago: number, which: number, profit: boolean): Day {
+  const machine = machineList("full")[which % 4]!;
+  const job = [["job-417", "mnist-cnn"], ["job-416", "resnet-small"], ["job-411", "mnist-cnn"], ["job-412", "regression"]][(ago + which) % 4]!;
+  const weight = 1 + ((ago * 7 + which * 5) % 9);
+  return {
+    day: Math.floor(today / DAY) - ago, begins: today - ago * DAY, profit,
+    id: profit ? machine.id : which > 3 ? `job-${400 - ago - which}` : job[0]!,
+    name: profit ? machine.name : which > 3 ? "a-job-with-a-name-that-is-longer-than-the-column-in-which-it-stands" : job[1]!,
+    hours: weight * 0.37, credits: String(137_512 * weight + which * 1_001), receipts: 4 * weight,
+  };
 }
 
-export const overview = (state: string): Overview => ({
-  granted: "42250000", earned: state === "empty" ? "0" : "18937512", escrow: state === "empty" ? "0" : "20000000", held: "0",
-  available: state === "empty" ? "50000000" : "61187512",
-  jobs: state === "empty" ? { running: 0, waiting: 0, finished: 0, panic: 0 } : { running: 2, waiting: 1, finished: 14, panic: 1 },
-  machines: state === "empty" ? { running: 0, waiting: 0, finished: 0, panic: 0 } : { running: 3, waiting: 2, finished: 0, panic: 2 },
-  profit: state === "empty" ? "0" : "30120000", cost: state === "empty" ? "0" : "20400000",
-  days: state === "empty" ? [] : days(state === "long" ? 900 : 26), reliability: 970,
-});
+function days(state: string): Day[] {
+  const perDay = state === "long" ? 15 : 2;
+  return Array.from({ length: 30 }, (_, ago) => [
+    ...Array.from({ length: ago % 6 === 4 ? 0 : perDay }, (_, which) => entry(ago, which, true)),
+    ...Array.from({ length: ago % 4 === 1 ? 0 : Math.max(1, perDay - 1) }, (_, which) => entry(ago, which, false)),
+  ]).flat();
+}
+
+const none = { running: 0, waiting: 0, finished: 0, panic: 0 };
+const nothing: Overview = {
+  granted: "50000000", earned: "0", escrow: "0", held: "0", available: "50000000",
+  jobs: none, machines: none, profit: "0", cost: "0", days: [], reliability: 500,
+};
+
+export function overview(state: string): Overview {
+  if (state === "empty") return nothing;
+  const long = state === "long";
+  return {
+    granted: "42250000", earned: long ? "81234518937512" : "18937512", escrow: "20000000", held: "1250000",
+    available: long ? "81234561187512" : "61187512",
+    jobs: long ? { running: 212, waiting: 31, finished: 10_421, panic: 87 } : { running: 2, waiting: 0, finished: 14, panic: 1 },
+    machines: long ? { running: 104, waiting: 21, finished: 60, panic: 9 } : { running: 3, waiting: 0, finished: 0, panic: 2 },
+    profit: "30120000", cost: "20400000", days: days(state), reliability: 970,
+  };
+}
 
 export const answers: Answers = {
   watch: ({ channel }, state) => {
     if (state === "loading") return never();
     if (state === "error") throw failure;
     const online = state !== "offline";
+    const connection = (height: number): Live =>
+      ({ kind: "connection", value: { online, gateway: "http://127.0.0.1:8600", height, time: Date.now(), error: online ? null : failure.message } });
     send<Live>(channel,
-      { kind: "connection", value: { online, gateway: "http://127.0.0.1:8600", height: 1834, time: Date.now(), error: online ? null : failure.message } },
-      { kind: "overview", value: overview(state) });
+      connection(1834),
+      { kind: "prices", value: prices },
+      { kind: "overview", value: overview(state) },
+      { kind: "machines", value: machineList(state) },
+      { kind: "jobs", value: jobList(state) },
+      { kind: "node", value: node(state) });
+    let height = 1834;
+    if (online) setInterval(() => send(channel, connection(++height)), 2000);
     return null;
   },
 };

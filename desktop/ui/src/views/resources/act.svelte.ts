@@ -1,0 +1,21 @@
+// One command at a time behind a row of buttons: which one is busy, and what went wrong with the last.
+export class Act {
+  busy = $state<string | null>(null);
+  error = $state<unknown>(null);
+
+  /** Runs it; true where it went well. */
+  async run(name: string, command: () => Promise<unknown>): Promise<boolean> {
+    if (this.busy !== null) return false;
+    this.busy = name;
+    this.error = null;
+    try {
+      await command();
+      return true;
+    } catch (reason) {
+      this.error = reason;
+      return false;
+    } finally {
+      this.busy = null;
+    }
+  }
+}
