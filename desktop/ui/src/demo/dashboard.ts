@@ -10,12 +10,12 @@ const today = Math.floor((Date.now() + offset) / DAY) * DAY - offset;
 
 /** A machine or a job of day `ago`, with amounts that look alive. */
 function entry(ago: number, which: number, profit: boolean): Day {
-  const machine = machineList("full")[which % 4]!;
-  const job = [["job-417", "mnist-cnn"], ["job-416", "resnet-small"], ["job-411", "mnist-cnn"], ["job-412", "regression"]][(ago + which) % 4]!;
+  const machine = machineList("long")[which]!;
+  const job = [["job-417", "mnist-cnn"], ["job-416", "resnet-small"], ["job-411", "mnist-cnn"], ["job-412", "regression"]][ago % 4]!;
   const weight = 1 + ((ago * 7 + which * 5) % 9);
   return {
     day: Math.floor(today / DAY) - ago, begins: today - ago * DAY, profit,
-    id: profit ? machine.id : which > 3 ? `job-${400 - ago - which}` : job[0]!,
+    id: profit ? machine.id : which > 0 ? `job-${400 - ago - which}` : job[0]!,
     name: profit ? machine.name : which > 3 ? "a-job-with-a-name-that-is-longer-than-the-column-in-which-it-stands" : job[1]!,
     hours: weight * 0.37, credits: String(137_512 * weight + which * 1_001), receipts: 4 * weight,
   };

@@ -1,3 +1,4 @@
+import type { Answers } from ".";
 import type { Job, Prices } from "../types";
 import { jobCommands } from "./job-commands";
 
@@ -36,4 +37,4 @@ export const prices: Prices = {
   ],
 };
 
-export const answers = jobCommands;
+export const answers: Answers = jobCommands;
