@@ -60,9 +60,18 @@ export function entered(session: Session): void {
   const mine = ++listening;
   app.session = session;
   Object.assign(told, nothing());
-  if (!session.open) return;
+  if (session.open) listen(mine);
+}
+
+/** Opens the channel; again after a while where that fails. */
+function listen(mine: number): void {
   const tell = (live: Live) => { if (mine === listening) hear(live); };
-  rust.watch(tell).catch((error: unknown) => failed("PLUTO doesn't hear the market", error));
+  rust.watch(tell).catch((error: unknown) => {
+    if (mine !== listening) return;
+    const { gateway = "", height = 0 } = app.start?.market ?? {};
+    told.connection = { online: false, gateway, height, time: 0, error: asError(error).message };
+    setTimeout(() => { if (mine === listening) listen(mine); }, 5_000);
+  });
 }
 
 /** Back to the lock. What was told is forgotten. */

@@ -18,7 +18,7 @@ function read(): Route {
 }
 
 export const route = $state({ now: read() });
-addEventListener("hashchange", () => (route.now = read()));
+addEventListener("hashchange", () => { route.now = read(); });
 
 /** For example `go("jobs", "job-3")`. */
 export const href = (view: View, ...parts: string[]): string => "#/" + [view, ...parts].map(encodeURIComponent).join("/");

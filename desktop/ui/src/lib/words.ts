@@ -22,8 +22,8 @@ export function bytes(count: number): string {
 }
 
 export const mib = (count: number): string => bytes(count * 1024 * 1024);
-/** `the gateway doesn't answer` → `The gateway doesn't answer`. */
-export const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+/** `the gateway doesn't answer` → `The gateway doesn't answer`; an id in front stays as it is. */
+export const sentence = (text: string): string => (/^(job|lease)-\d/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1));
 export const plural = (count: number, one: string, many = one + "s"): string => `${count} ${count === 1 ? one : many}`;
 export const percent = (share: number, decimals = 1): string => `${(share * 100).toFixed(decimals)} %`;
 /** `dmm1qqqqqqqqqq…`: enough to tell ids apart; the whole one belongs into a title. */
