@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Job, Prices, SlotPrice } from "../src/types";
 import { chosen } from "../src/views/jobs/list/filter";
-import { against, marketTime, zone } from "../src/views/jobs/prices";
+import { against } from "../src/views/jobs/prices";
 
 const slot = (core_hour: string): SlotPrice => ({ name: "", core_hour, ram_gib_hour: "0", gpu_hour: "0", disk_gib_hour: "0" });
 
@@ -9,12 +9,6 @@ test("slots are compared with the current one", () => {
   const prices: Prices = { current_slot: 1, slot_ends: 0, utc_offset_ms: 0, slots: ["770000", "1000000", "1154999", "999999"].map(slot) };
   expect(prices.slots.map((one) => against(prices, one).text)).toEqual(["−23 %", "the same", "+15 %", "the same"]);
   expect(prices.slots.map((one) => against(prices, one).cheaper)).toEqual([true, false, false, false]);
-});
-
-test("the market's clock is named", () => {
-  const HOUR = 3_600_000;
-  expect([0, -5 * HOUR, 5.5 * HOUR].map(zone)).toEqual(["UTC", "UTC−5", "UTC+5:30"]);
-  expect(marketTime(Date.UTC(2026, 10, 25, 23), -5 * HOUR)).toBe("18:00");
 });
 
 test("jobs are found by every word that was typed, in name, id, state and reason", () => {

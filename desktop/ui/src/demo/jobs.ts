@@ -25,10 +25,14 @@ const many = (): Job[] =>
 export const jobList = (state: string): Job[] =>
   state === "empty" ? [] : [queued, running, recovering, panicked, finished, cancelled, ...(state === "long" ? many() : [])];
 
+// The market is where it is just after three in the afternoon, so that there is something cheaper to wait for.
+const hours = 15 - new Date(now).getUTCHours();
+const offset = (hours > 12 ? hours - 24 : hours) * HOUR;
+
 export const prices: Prices = {
   current_slot: 2,
-  slot_ends: now + 2 * HOUR + 14 * MINUTE,
-  utc_offset_ms: -5 * HOUR,
+  slot_ends: now - (now % HOUR) + 3 * HOUR,
+  utc_offset_ms: offset,
   slots: [
     { name: "00-06", core_hour: "612000", gpu_hour: "8160000", ram_gib_hour: "204000", disk_gib_hour: "2040" },
     { name: "06-12", core_hour: "981500", gpu_hour: "11778000", ram_gib_hour: "294450", disk_gib_hour: "2944" },

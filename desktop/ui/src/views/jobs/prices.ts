@@ -1,4 +1,4 @@
-// What makes slots comparable, and the market's clock in words.
+// What makes slots comparable.
 import { sum } from "../../lib/money";
 import type { Prices, SlotPrice } from "../../types";
 
@@ -13,14 +13,3 @@ export function against(prices: Prices, slot: SlotPrice): { text: string; cheape
   if (percent === 0n) return { text: "the same", cheaper: false };
   return { text: `${then > now ? "+" : "−"}${percent} %`, cheaper: then < now };
 }
-
-/** `UTC−5`, `UTC+5:30`, `UTC`. */
-export function zone(offsetMs: number): string {
-  const minutes = Math.round(Math.abs(offsetMs) / 60_000);
-  if (minutes === 0) return "UTC";
-  const rest = minutes % 60;
-  return `UTC${offsetMs < 0 ? "−" : "+"}${Math.floor(minutes / 60)}${rest ? ":" + String(rest).padStart(2, "0") : ""}`;
-}
-
-/** A moment on the market's clock, as `18:00`. */
-export const marketTime = (ms: number, offsetMs: number): string => new Date(ms + offsetMs).toISOString().slice(11, 16);

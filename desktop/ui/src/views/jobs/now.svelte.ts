@@ -6,8 +6,8 @@ const subscribe = createSubscriber((update) => {
   return () => clearInterval(timer);
 });
 
-export const clock = {
-  get now(): number {
+export const now = {
+  get ms(): number {
     subscribe();
     return Date.now();
   },
