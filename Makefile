@@ -13,12 +13,31 @@ help: ## List the commands
 demo: build mnist ## The main job before your eyes: a market of seven processes trains MNIST and pays for it
 	@$(BIN)/deepmarket demo $(ARGS)
 
+.PHONY: pluto
+pluto: build pluto-program ## Open PLUTO, the desktop wallet, on the local market (GATEWAY=http://host:port: on that one)
+	@GATEWAY=$(GATEWAY) scripts/pluto.sh $(BIN)
+
+.PHONY: pluto-program
+pluto-program:
+	@scripts/packages.sh pluto
+	@scripts/page.sh
+	@cargo build --release --locked -p deepmarket-pluto
+
+.PHONY: pluto-types
+pluto-types: ## Write the page's types (desktop/ui/src/types.ts) from desktop/src/view.rs
+	@scripts/packages.sh pluto
+	@scripts/page.sh
+	@PLUTO_RENEW_TYPES=1 cargo test --release --locked -p deepmarket-pluto --lib view
+
 .PHONY: build
 build: packages ## Build the programs deepmarket and deepmarket-trainer
 	@cargo build --release --locked
 
 .PHONY: test
 test: test-packages mnist ## Run the whole test suite (it builds the programs itself)
+	@scripts/page.sh check
+	@cargo build --release --locked -p deepmarket-pluto
+	@cargo test --release --locked -p deepmarket-pluto --lib
 	@cargo test --release --locked
 
 .PHONY: bench
@@ -33,6 +52,7 @@ simulation: ## Live thousands of virtual days under both price policies; writes 
 check: packages ## Formatting, lints and licences
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --all-targets -- -D warnings
+	@cargo clippy --release --locked -p deepmarket-pluto --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check; \
 	 else echo "cargo-deny is not installed: licences and advisories were not checked (cargo install cargo-deny)"; fi
 

@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# Installs what the build needs beside Rust, Node and git; with the argument `test` also what only the tests need. The one
-# place that names system packages.
+# Installs what the build needs beside Rust, Node and git; with the argument `pluto` also what the desktop wallet needs, with `test` that and
+# what only the tests need. The one place that names system packages.
 set -euo pipefail
 
 # g++: RocksDB is C++. libclang-dev: its bindings are generated from its headers.
 packages=(g++ libclang-dev)
 programs=(c++)
 needs="The build needs a C++20 compiler and libclang"
+if [[ ${1:-} == pluto || ${1:-} == test ]]; then
+    packages+=(libwebkit2gtk-4.1-dev librsvg2-dev pkg-config)
+    programs+=(pkg-config)
+    needs+="; PLUTO needs GTK's web view (WebKitGTK 4.1 and librsvg, with headers)"
+fi
 if [[ ${1:-} == test ]]; then
     # chromium: the explorer page is tested in it. openssh-server, openssh-client: lending over SSH is tested with a real sshd.
-    # nftables: a machine is cut off by a firewall.
-    packages+=(chromium openssh-server openssh-client nftables)
-    programs+=(chromium ssh ssh-keygen nft)
-    needs+="; the tests need Chromium, OpenSSH and nftables"
+    # nftables: a machine is cut off by a firewall. xvfb, webkit2gtk-driver: PLUTO's window is driven on a virtual screen.
+    packages+=(chromium openssh-server openssh-client nftables xvfb xauth webkit2gtk-driver)
+    programs+=(chromium ssh ssh-keygen nft Xvfb WebKitWebDriver)
+    needs+="; the tests need Chromium, OpenSSH, nftables, Xvfb and WebKitWebDriver"
 fi
 
 if ! command -v dpkg-query >/dev/null; then

@@ -8,6 +8,7 @@ pub mod proxy;
 pub mod simulation;
 pub mod spec;
 pub mod virtual_chain;
+pub mod window;
 
 use std::{
     path::{Path, PathBuf},
@@ -71,6 +72,12 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Op
         assert!(Instant::now() < end, "waited {deadline:?} in vain for: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A port that nobody listens on just now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0");
+    listener.and_then(|listener| listener.local_addr()).expect("loopback has free ports").port()
 }
 
 /// Is there a process of this id?

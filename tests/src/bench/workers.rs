@@ -3,14 +3,14 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
 use deepmarket_tests::{
-    Market, is_alive, mnist, program,
+    Market, free_port, is_alive, mnist, program,
     proxy::{Line, Proxy},
     signal, wait_for,
 };
@@ -190,11 +190,6 @@ impl Machine {
 
 fn open_account(market: &Market, name: &str) {
     market.cli(&["account", "open", "--name", name, "--identity", &format!("{name}@pdx.example")]);
-}
-
-/// A port that nobody listens on just now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback has free ports").port()
 }
 
 /// The first samples of MNIST, as files of the same kind.
