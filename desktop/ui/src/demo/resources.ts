@@ -1,7 +1,7 @@
 // Machines, the compute node of this computer, and what the resource commands answer.
 import { failure, never, type Answers } from ".";
 import { prices } from "./jobs";
-import type { Entry, Evaluation, HistoryPage, Invite, Machine, Measured, Node, Offer, ReceiptView } from "../types";
+import type { Evaluation, Invite, Machine, Measured, Node, Offer } from "../types";
 
 const MINUTE = 60_000, HOUR = 60 * MINUTE;
 const now = Date.now();
@@ -25,22 +25,23 @@ const lent = (n: number, more: Partial<Machine>): Machine => ({
   paused_until: null, ...more,
 });
 
+// The ids of lab-7 and office are those of the demo's history.
 const some: Machine[] = [
   lent(0, { name: "sams-desk", here: true, platform: measured.platform, cpu: measured.cpu, resources: measured.resources, speed: measured.speed,
     state: "in_use", reason: "works for at least one lease", offer: offer(8, 16_384, { from_minute: 18 * 60, to_minute: 8 * 60, weekdays: 31, min_core_hour: "500000", ends_leases: true }),
     used: { cores: 4, gpus: 0, ram_mib: 4_096, disk_mib: 2_048 }, leases: ["lease-902", "lease-917"], reliability: 970 }),
-  lent(1, { name: "lab-7", state: "in_use", reason: "works for at least one lease", offer: offer(4, 8_192), used: { cores: 4, gpus: 0, ram_mib: 8_192, disk_mib: 4_096 }, leases: ["lease-903"] }),
+  lent(1, { id: "dmm1q8352eufqy352eufqy352eufqy352eufq8c4xq0", name: "lab-7", state: "in_use", reason: "works for at least one lease", offer: offer(4, 8_192), used: { cores: 4, gpus: 0, ram_mib: 8_192, disk_mib: 4_096 }, leases: ["lease-903"] }),
   lent(2, { name: "render-box", gpu: "NVIDIA RTX 4080", resources: { cores: 32, gpus: 2, ram_mib: 128_000, disk_mib: 1_900_000 }, state: "draining", reason: "finishes its leases before its changed offer holds",
     offer: { ...offer(16, 65_536), resources: { cores: 16, gpus: 2, ram_mib: 65_536, disk_mib: 204_800 } }, pending: offer(8, 32_768), used: { cores: 12, gpus: 1, ram_mib: 24_576, disk_mib: 8_192 }, leases: ["lease-911"], earned: "214904120", speed: 4_120 }),
   lent(3, { name: "robin-laptop", state: "panic", reason: "its heartbeats stopped: start its worker again", reliability: 611, leases_lost: 6, earned: "420112" }),
-  lent(4, { name: "office", state: "panic", reason: "its heartbeats stopped: start its worker again", offer: offer(2, 4_096, { until: now + 9 * 24 * HOUR }) }),
+  lent(4, { id: "dmm1qz352eufqy352eufqy352eufqy352eufq8c4xq7", name: "office", state: "panic", reason: "its heartbeats stopped: start its worker again", offer: offer(2, 4_096, { until: now + 9 * 24 * HOUR }) }),
   lent(5, { name: "old-server", state: "withdrawn", reason: "not offered", offer: null, earned: "3104000" }),
 ];
 
 export function machineList(state: string): Machine[] {
   if (state === "empty") return [];
   if (state !== "long") return some;
-  const more = Array.from({ length: 180 }, (_, n) => ({ ...some[1 + (n % 5)]!, id: id(n + 6), name: n % 30 === 0 ? "a-machine-whose-name-is-as-long-as-somebody-may-want-to-type-it-into-a-field" : `rack-${n}` }));
+  const more = Array.from({ length: 180 }, (_, n) => ({ ...some[1 + (n % 5)]!, id: id(n + 6), here: false, name: n % 30 === 0 ? "a-machine-whose-name-is-as-long-as-somebody-may-want-to-type-it-into-a-field" : `rack-${n}` }));
   return [...some, ...more];
 }
 
@@ -79,17 +80,6 @@ const answer = (of: (args: any) => unknown) => (args: any, state: string): unkno
   return of(args);
 };
 
-const payouts = (count: number): Entry[] =>
-  Array.from({ length: count }, (_, n): Entry => ({
-    height: 9_000 - n, index: 2, time: now - n * 47 * MINUTE, transaction: `${(n * 7919 + 11).toString(16)}c4e9`.repeat(10).slice(0, 64), incoming: true, amount: String(212_564 + n * 13), purse: "earned",
-    balance: String(18_937_512 - n * 200_000), why: `paid for lease-90${n % 9} of job-41${n % 9}, receipt ${n % 17}`, cause: "payout", job: `job-41${n % 9}`, machine: id(n % 4), lease: `lease-90${n % 9}`, receipt: n % 17, account: null,
-  }));
-const receiptsOf = (job: string): ReceiptView[] =>
-  Array.from({ length: 46 }, (_, n): ReceiptView => ({
-    job, lease: `lease-90${n % 3}`, number: Math.floor(n / 3), machine: id(1 + (n % 3)), height: 9_000 - n, time: now - n * 31 * MINUTE, transaction: `${(n * 6007 + 5).toString(16)}b7d2`.repeat(12).slice(0, 64),
-    rounds: 60, samples: 15_360, paid_ms: 60_000 - n * 11, payout: String(18_207 + n),
-  }));
-
 export const answers: Answers = {
   last_measured: (_, state) => (state === "full" || state === "long" ? measured : null),
   verify: answer(() => later(measured, 1_800)),
@@ -104,6 +94,4 @@ export const answers: Answers = {
   stop_ssh: answer(() => later(null)),
   change_offer: answer(() => later(null)),
   withdraw: answer(() => later(null)),
-  history: answer((): Promise<HistoryPage> => later({ entries: payouts(120), next: null })),
-  receipts: answer(({ job }) => later(receiptsOf(job))),
 };

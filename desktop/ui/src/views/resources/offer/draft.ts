@@ -25,6 +25,9 @@ export const priceKeys = Object.keys(priceNames) as Price[];
 
 export type Problems = Partial<Record<keyof Resources | "hours" | "weekdays" | "end" | Price, string>>;
 
+/** An offer that was evaluated and found legitimate. */
+export interface Passed { offer: Offer; expected: string }
+
 /** What the form begins with: half of the cores and of the memory, a tenth of the disk, all day. */
 export function newDraft(of: Resources | null): Draft {
   const all = of ?? { cores: 4, gpus: 0, ram_mib: 8192, disk_mib: 102_400 };
