@@ -132,18 +132,15 @@ impl Window {
 
     /// The same with another deadline.
     pub fn read_within(&self, words: &str, patience: Duration) {
-        let end = Instant::now() + patience;
-        while !self.text().contains(words) {
-            if Instant::now() > end {
-                self.shoot("failed");
-                panic!("{} never shows '{words}', but:\n{}", self.name, self.text());
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        self.wait_until(&format!("'{words}'"), patience, || self.text().contains(words));
     }
 
     fn wait(&self, locator: Locator<'_>) -> Element {
-        let found = self.runtime.block_on(self.client().wait().at_most(PATIENCE).for_element(locator));
+        self.wait_within(locator, PATIENCE)
+    }
+
+    fn wait_within(&self, locator: Locator<'_>, patience: Duration) -> Element {
+        let found = self.runtime.block_on(self.client().wait().at_most(patience).for_element(locator));
         found.unwrap_or_else(|error| {
             self.shoot("failed");
             panic!("{}: there is no {locator:?} ({error}); the page says:\n{}", self.name, self.text())
@@ -155,10 +152,35 @@ impl Window {
         self.wait(Locator::Css(css))
     }
 
+    /// The same with another deadline.
+    pub fn see_within(&self, css: &str, patience: Duration) -> Element {
+        self.wait_within(Locator::Css(css), patience)
+    }
+
+    /// Waits for something that the page can't be asked for by its words.
+    pub fn wait_until(&self, what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+        let end = Instant::now() + patience;
+        while !holds() {
+            if Instant::now() > end {
+                self.shoot("failed");
+                panic!("{}: waited {patience:?} in vain for {what}; the page says:\n{}", self.name, self.text());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until nothing is loading any more.
+    pub fn settle(&self) {
+        let loading = "return document.querySelectorAll('[aria-label=\"Loading\"], [aria-busy=\"true\"]').length";
+        self.wait_until("the view to be complete", PATIENCE, || self.script(loading, Vec::new()) == 0);
+    }
+
     /// Clicks a button, a link or a label by its words, once it can be clicked.
     pub fn click(&self, words: &str) {
         let kinds = "self::button or self::a or self::label or self::summary or @role='tab' or @role='button'";
-        let path = format!("//*[({kinds}) and (normalize-space()='{words}' or @aria-label='{words}') and not(@disabled)]");
+        // A card is named by its title.
+        let named = format!("normalize-space()='{words}' or @aria-label='{words}' or strong[normalize-space()='{words}']");
+        let path = format!("//*[({kinds}) and ({named}) and not(@disabled)]");
         let element = self.wait(Locator::XPath(&path));
         // Through the page: what a notice covers for a moment is clicked all the same.
         let element = serde_json::to_value(element).expect("an element's reference");
@@ -169,7 +191,8 @@ impl Window {
     fn control(&self, label: &str) -> Element {
         let by_for = format!("//*[@id=(//label[normalize-space()='{label}']/@for)]");
         let by_name = format!("//*[self::input or self::select or self::textarea][@aria-label='{label}']");
-        let within = format!("//label[starts-with(normalize-space(),'{label}')]//*[self::input or self::select or self::textarea]");
+        let within =
+            format!("//label[starts-with(normalize-space(),'{label}')]//*[self::input or self::select or self::textarea]");
         self.wait(Locator::XPath(&format!("{by_for} | {by_name} | {within}")))
     }
 
