@@ -33,15 +33,16 @@ test("a cap may be typed in more than one way", () => {
 
 const quote = { budget: "20000000" } as Quote;
 const check: JobCheck = { problems: [], fields, quote, quote_error: null };
-const fine: Standing = { check, formWrong: false, busy: false, online: true, available: "20000000" };
+const fine: Standing = { check, formWrong: false, busy: false, online: true, available: "20000000", hidden: false };
 
 test("a job is signed only when nothing is in the way", () => {
   expect(obstacle(fine)).toBe(null);
   expect(obstacle({ ...fine, available: "19999999" })).toContain("you can spend 19.999999");
+  expect(obstacle({ ...fine, available: "19999999", hidden: true })).not.toMatch(/\d/);
   expect(obstacle({ ...fine, available: null })).toContain("balance");
   expect(obstacle({ ...fine, busy: true })).toContain("looked at");
   expect(obstacle({ ...fine, online: false })).toContain("connection");
   expect(obstacle({ ...fine, formWrong: true })).toContain("field");
-  expect(obstacle({ ...fine, check: { ...check, problems: [{ line: 3, message: "x" }] } })).toContain("1 problem");
+  expect(obstacle({ ...fine, check: { ...check, problems: [{ line: 3, message: "x" }] } })).toContain("the problem");
   expect(obstacle({ ...fine, check: { ...check, quote: null } })).toContain("no quote");
 });
