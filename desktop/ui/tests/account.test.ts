@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { facts } from "../src/lib/transaction";
 import type { Entry, HistoryPage, Place, Transaction } from "../src/types";
+import { lineName } from "../src/views/account/causes";
 import { finder } from "../src/views/account/search";
 import { amountProblem, toProblem } from "../src/views/account/transfer.svelte";
 
@@ -100,5 +101,14 @@ describe("what a transaction does", () => {
   it("is nothing where the JSON isn't understood", () => {
     expect(facts({ ...transaction("transfer", {}), json: "{" })).toEqual([]);
     expect(facts(transaction("heartbeat", { body: { action: { heartbeat: { addresses: null } } } }))).toEqual([]);
+  });
+});
+
+describe("a statement's line", () => {
+  const line = (cause: string, name: string) => lineName({ cause, id: null, name, incoming: "0", outgoing: "0", entries: 1 });
+  it("says what it is about", () => {
+    expect([line("starting_credits", ""), line("job", "mnist"), line("machine", "lab-7"), line("account", "dm1qqqqqqqqqqqqqqqqqq")]).toEqual([
+      "Starting credits", "Job mnist", "Work of lab-7", "Transfers with dm1qqqqqqqqqq…",
+    ]);
   });
 });

@@ -4,7 +4,7 @@ import type { Entry, HistoryPage, ReceiptView, Statement, StatementLine, Transac
 const now = Date.UTC(2026, 10, 25, 19, 20);
 const machines = ["dmm1q8352eufqy352eufqy352eufqy352eufq8c4xq0", "dmm1qz352eufqy352eufqy352eufqy352eufq8c4xq7"];
 const friend = "dm1qz7352eufqy352eufqy352eufqy352eufqyc4x";
-const hash = (seed: number) => "blake3:" + Array.from({ length: 8 }, (_, i) => ((seed * 2654435761 + i * 40503) >>> 0).toString(16).padStart(8, "0")).join("");
+const hash = (seed: number) => Array.from({ length: 8 }, (_, i) => ((seed * 2654435761 + i * 40503) >>> 0).toString(16).padStart(8, "0")).join("");
 const nobody = { transaction: null, job: null, machine: null, lease: null, receipt: null, account: null };
 
 /** A history whose purses end at 42.25 granted and 18.937512 earned, newest first. */
@@ -18,15 +18,15 @@ function made(count: number): Entry[] {
   };
   post("granted", 50_000_000n, "starting_credits", "starting credits", { transaction: hash(1) });
   if (count === 0) return entries;
-  post("granted", -20_000_000n, "escrow", "escrow of job-3 'mnist-cnn'", { transaction: hash(2), job: "job-3" });
-  post("granted", 12_250_000n, "refund", "job-3 'mnist-cnn' ended: what it did not use", { job: "job-3" });
+  post("granted", -20_000_000n, "escrow", "escrow of job-3", { transaction: hash(2), job: "job-3" });
+  post("granted", 12_250_000n, "refund", "left of the escrow of job-3", { job: "job-3" });
   for (let i = 0; i < count; i++) {
     const job = `job-${20 + (i % 37)}`;
-    if (i % 9 === 8 && purses.earned! > 6_000_000n) post("earned", -5_500_000n, "transfer_to", "to robin", { transaction: hash(i + 10), account: friend });
-    else post("earned", BigInt(137_512 + (i * 7_919) % 900_000), "payout", `receipt ${i + 1} of lease-${i % 50}, work of ${i % 2 ? "office" : "lab-7"} for ${job}`, { transaction: hash(i + 10), job, machine: machines[i % 2]!, lease: `lease-${i % 50}`, receipt: i + 1 });
+    if (i % 9 === 8 && purses.earned! > 6_000_000n) post("earned", -5_500_000n, "transfer_to", `to ${friend}`, { transaction: hash(i + 10), account: friend });
+    else post("earned", BigInt(137_512 + (i * 7_919) % 900_000), "payout", `work for ${job}: receipt ${i + 1} of lease-${i % 50}`, { transaction: hash(i + 10), job, machine: machines[i % 2]!, lease: `lease-${i % 50}`, receipt: i + 1 });
   }
   const rest = 18_937_512n - purses.earned!;
-  post("earned", rest, rest > 0n ? "transfer_from" : "transfer_to", rest > 0n ? "from robin" : "to robin", { transaction: hash(5), account: friend });
+  post("earned", rest, rest > 0n ? "transfer_from" : "transfer_to", rest > 0n ? `from ${friend}` : `to ${friend}`, { transaction: hash(5), account: friend });
   return entries.reverse();
 }
 
@@ -49,7 +49,7 @@ function statement(state: State): Statement {
   for (const entry of entriesOf(state)) {
     const id = entry.cause === "payout" ? entry.machine : (entry.account ?? entry.job);
     const cause = entry.cause === "payout" ? "machine" : entry.account ? "account" : entry.job ? "job" : "starting_credits";
-    const name = cause === "machine" ? `work of ${id === machines[0] ? "lab-7" : "office"}` : cause === "account" ? "transfers with robin" : cause === "job" ? `${id} 'mnist-cnn': its escrow and what came back` : "starting credits";
+    const name = cause === "machine" ? (id === machines[0] ? "lab-7" : "office") : cause === "job" ? "mnist-cnn" : (id ?? "Starting credits");
     const line = lines.get(String(id)) ?? { cause, id, name, incoming: "0", outgoing: "0", entries: 0 };
     const side = entry.incoming ? "incoming" : "outgoing";
     line[side] = String(BigInt(line[side]) + BigInt(entry.amount));

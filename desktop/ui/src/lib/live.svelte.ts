@@ -36,6 +36,10 @@ export function dismiss(key: number): void {
 export function failed(title: string, error: unknown): void {
   notice("bad", title, inWords(error));
 }
+/** Stable codes that a form shows at its field. */
+export const WRONG_PASSWORD = 7001;
+export const WRONG_WORDS = 7003;
+
 /** A failure in a line: what is wrong, and what to do. For a field or a notice. */
 export function inWords(error: unknown): string {
   const { message, hint } = asError(error);

@@ -2,8 +2,11 @@
 export const SHORTEST = 8;
 export interface Strength { level: 0 | 1 | 2 | 3; words: string }
 
+/** Characters are counted as Rust does: each letter of any alphabet is one. */
+export const isShort = (password: string): boolean => [...password].length < SHORTEST;
+
 export function strengthOf(password: string): Strength {
-  if (password.length < SHORTEST) return { level: 0, words: `Too short: at least ${SHORTEST} characters` };
+  if (isShort(password)) return { level: 0, words: `Too short: at least ${SHORTEST} characters` };
   const bits = Math.log2(alphabet(password)) * effectiveLength(password);
   if (bits < 45) return { level: 1, words: "Weak: make it longer, for example four words that don't belong together" };
   if (bits < 70) return { level: 2, words: "Good" };
@@ -27,6 +30,6 @@ function effectiveLength(password: string): number {
 
 /** Why a new password, typed twice, can't be used; null where it can. */
 export function passwordProblem(password: string, again: string): string | null {
-  if (password.length < SHORTEST) return strengthOf(password).words;
+  if (isShort(password)) return strengthOf(password).words;
   return password === again ? null : "The two passwords differ";
 }

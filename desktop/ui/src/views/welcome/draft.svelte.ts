@@ -1,6 +1,6 @@
 // What is typed on the way into the wallet. It lives beside the steps, so that going back and forward loses nothing.
 import * as rust from "../../rust";
-import { app, entered } from "../../lib/live.svelte";
+import { app, entered, inWords, notice } from "../../lib/live.svelte";
 import type { Session } from "../../types";
 import { goStep } from "./steps";
 
@@ -28,12 +28,26 @@ export function enter(session: Session): void {
   lock.name = session.name;
   if (location.hash.startsWith("#/welcome")) location.hash = "";
   entered(session);
+  // A new account is among the known ones from now on.
+  rust.start().then((start) => (app.start = start), () => {});
 }
 
-/** A key file was written: the wallet opens if the market knows its account, else an identity is asked for. */
-export async function keyIsHere(session: Session): Promise<void> {
-  app.start = await rust.start();
-  enter(session);
+/**
+ * Brings a key along: the wallet opens if the market knows its account, else an identity is asked for. Where the key file was
+ * written but the market doesn't answer, the lock is where one goes on.
+ */
+export async function bring(key: () => Promise<Session>): Promise<void> {
+  const name = draft.name;
+  try {
+    enter(await key());
+  } catch (reason) {
+    app.start = await rust.start();
+    if (!app.start.accounts.some((account) => account.name === name)) throw reason;
+    forget();
+    lock.name = name;
+    notice("warning", "The key is on this computer, but still locked", inWords(reason));
+    goStep("unlock");
+  }
 }
 
 /** A fresh account was opened: its last step tells so. */
