@@ -42,7 +42,8 @@ export function machineList(state: string): Machine[] {
   if (state === "empty") return [];
   if (state !== "long") return some;
   const more = Array.from({ length: 180 }, (_, n) => ({ ...some[1 + (n % 5)]!, id: id(n + 6), here: false, name: n % 30 === 0 ? "a-machine-whose-name-is-as-long-as-somebody-may-want-to-type-it-into-a-field" : `rack-${n}` }));
-  return [...some, ...more];
+  const paused: Partial<Machine> = { state: "paused", reason: "paused from here until 23:30", offer: null, used: free, leases: [], paused_until: now + 2 * HOUR };
+  return [{ ...some[0]!, ...paused }, ...some.slice(1), ...more];
 }
 
 const log = Array.from({ length: 40 }, (_, line) => `${new Date(now - (40 - line) * 9_000).toISOString().slice(11, 19)} INFO lease-902: round ${1_400 + line} of 5000, loss ${(0.4 - line * 0.003).toFixed(4)}`);
@@ -52,7 +53,7 @@ export function node(state: string): Node {
   if (state === "empty") return off;
   if (state === "offline") return { ...off, machine: id(0), log: log.slice(-6), error: "the trainer could not be started: no space left on device" };
   return {
-    running: true, since: now - 5 * HOUR - 12 * MINUTE, machine: id(0), cpu_percent: 387.4, ram_mib: 3_210, jobs: ["job-417", "job-416"], earned: "1312048", log, error: null,
+    running: true, since: now - 5 * HOUR - 12 * MINUTE, machine: id(0), cpu_percent: state === "long" ? 0.4 : 387.4, ram_mib: state === "long" ? 41 : 3_210, jobs: state === "long" ? [] : ["job-417", "job-416"], earned: "1312048", log, error: null,
     remote: [{ target: "sam@lab7.pdx.edu", running: true, line: "lease-903: round 812 of 5000" }, { target: "sam@office", running: false, line: "ssh: connect to host office port 22: No route to host" }],
   };
 }
