@@ -1,4 +1,5 @@
 import { failure, never, type Answers, type State } from ".";
+import { answers as jobs } from "./jobs";
 import type { Entry, HistoryPage, ReceiptView, Statement, StatementLine, Transaction } from "../types";
 
 const now = Date.UTC(2026, 10, 25, 19, 20);
@@ -88,7 +89,12 @@ export const answers: Answers = {
   history: ({ before, limit }, state) => answered(state, () => page(before, limit, state)),
   export_history: (_, state) => answered(state, () => entriesOf(state).length),
   transaction: ({ id }, state) => answered(state, () => transaction(id, state)),
-  receipts: ({ job }, state) => answered(state, () => entriesOf(state).filter((entry) => entry.job === job && entry.cause === "payout").map(receipt)),
+  receipts: (args, state) => {
+    const mine = entriesOf(state).filter((entry) => entry.job === args.job && entry.cause === "payout");
+    return mine.length > 0 ? answered(state, () => mine.map(receipt)) : jobs.receipts!(args, state);
+  },
+  "plugin:dialog|open": ({ options }) => (options?.directory ? "/home/sam/data/letters" : "/home/sam/sam.json"),
+  "plugin:dialog|save": ({ options }) => `/home/sam/${options?.defaultPath ?? "file"}`,
   statement: (_, state) => answered(state, () => statement(state)),
   transfer: (_, state) => answered(state, () => hash(5), 900),
 };

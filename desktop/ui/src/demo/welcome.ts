@@ -48,6 +48,4 @@ export const answers: Answers = {
   still_here: () => null,
   set_settings: () => null,
   lock: () => null,
-  "plugin:dialog|open": ({ options }) => (options?.directory ? "/home/sam/data" : "/home/sam/sam.json"),
-  "plugin:dialog|save": ({ options }) => `/home/sam/${options?.defaultPath ?? "file"}`,
 };
