@@ -1,0 +1,227 @@
+//! Jobs: presets, datasets, checking, submitting, following, results.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use deepmarket_types::{Action, JobId};
+use deepmarket_wallet::{
+    datasets::{self, Datasets, Input, Options, Step},
+    jobs,
+};
+use serde_json::Value;
+use tauri::ipc::Channel;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    child,
+    connection::Chosen,
+    convert,
+    error::{Answer, BAD_INPUT, bug, io},
+    follow, job_file,
+    state::{App, Pluto, hold},
+    view::{CommandError, Dataset, ImportProgress, JobCheck, JobFields, JobNews, Preset, SavedResult, SpecProblem, Split},
+};
+
+/// The least time between two messages about an import.
+const PROGRESS: Duration = Duration::from_millis(100);
+/// How long fetching and evaluating a result may take.
+const RESULT: Duration = Duration::from_secs(30 * 60);
+/// The spec's codes: what is wrong with the file itself, or with what it names.
+const SPEC_CODES: std::ops::Range<u16> = 3000..4000;
+
+#[tauri::command]
+pub async fn presets() -> Answer<Vec<Preset>> {
+    Ok(crate::presets::presets())
+}
+
+/// The datasets that were imported into a market from this computer.
+fn known(app: &App, market: &Chosen) -> Datasets {
+    Datasets::in_folder(&app.home.market(&market.chain))
+}
+
+#[tauri::command]
+pub async fn datasets(app: Pluto<'_>) -> Answer<Vec<Dataset>> {
+    let market = app.market()?;
+    Ok(known(&app, &market).read()?.into_iter().map(|(name, dataset)| shown(name, &dataset)).collect())
+}
+
+fn shown(name: String, dataset: &datasets::Dataset) -> Dataset {
+    let splits = dataset.splits.iter().map(|(name, samples)| Split { name: name.clone(), samples: *samples });
+    Dataset { name, manifest: dataset.manifest.to_string(), splits: splits.collect(), bytes: dataset.bytes }
+}
+
+#[tauri::command]
+pub async fn import_dataset(app: Pluto<'_>, path: String, name: String, channel: Channel<ImportProgress>) -> Answer<Dataset> {
+    let name = name.trim().to_owned();
+    if name.is_empty() || name.chars().count() > 64 || name.starts_with("blake3:") || name.chars().any(char::is_control) {
+        return Err(CommandError::new(BAD_INPUT, "the dataset needs a name", "give one of at most 64 characters"));
+    }
+    if !Path::new(&path).exists() {
+        return Err(CommandError::new(BAD_INPUT, format!("{path} isn't there"), "choose a file or a folder"));
+    }
+    let session = app.session()?;
+    let (market, client) = app.checked().await?;
+    let told: Mutex<Option<(Step, Instant)>> = Mutex::new(None);
+    let tell = |step: Step, done_bytes: u64, total_bytes: u64| {
+        let mut told = hold(&told);
+        let now = Instant::now();
+        let recent = told.is_some_and(|(before, at)| before == step && now.duration_since(at) < PROGRESS);
+        if !recent || (total_bytes > 0 && done_bytes == total_bytes) {
+            *told = Some((step, now));
+            let _ = channel.send(ImportProgress { step: step.to_string(), done_bytes, total_bytes });
+        }
+    };
+    let input = Input::One(PathBuf::from(&path));
+    let imported = datasets::import(&client, &market.chain, &session.key, input, Options::new(&name), &tell).await?;
+    known(&app, &market).add(&name, imported.dataset.clone())?;
+    Ok(shown(name, &imported.dataset))
+}
+
+#[tauri::command]
+pub async fn check_job(app: Pluto<'_>, toml: String) -> Answer<JobCheck> {
+    let market = app.market()?;
+    let known = known(&app, &market);
+    let names = known.read()?.into_keys().collect();
+    let mut check =
+        JobCheck { problems: job_file::problems(&toml, &names), fields: job_file::fields(&toml), quote: None, quote_error: None };
+    if !check.problems.is_empty() {
+        return Ok(check);
+    }
+    match quote(&market, &toml, &known).await {
+        Ok(quote) => check.quote = Some(quote),
+        // The market found what the file alone doesn't show: an unknown job, or data that doesn't fit.
+        Err(error) if SPEC_CODES.contains(&error.code) => check.problems.push(SpecProblem { line: None, message: told(&error) }),
+        Err(error) => check.quote_error = Some(error),
+    }
+    Ok(check)
+}
+
+fn told(error: &CommandError) -> String {
+    if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) }
+}
+
+async fn quote(market: &Chosen, toml: &str, known: &Datasets) -> Answer<crate::view::Quote> {
+    let client = market.checked().await?;
+    let spec = jobs::read_spec(&client, toml, known).await?;
+    Ok(convert::quote(&jobs::quote(&client, &spec).await?))
+}
+
+#[tauri::command]
+pub async fn edit_job(toml: String, fields: JobFields) -> Answer<String> {
+    job_file::edit(&toml, &fields)
+}
+
+#[tauri::command]
+pub async fn submit_job(app: Pluto<'_>, toml: String) -> Answer<String> {
+    let session = app.session()?;
+    let (market, client) = app.checked().await?;
+    let spec = jobs::read_spec(&client, &toml, &known(&app, &market)).await?;
+    Ok(jobs::submit(&client, &session.key, &spec).await?.to_string())
+}
+
+#[tauri::command]
+pub async fn cancel_job(app: Pluto<'_>, job: JobId) -> Answer {
+    let session = app.session()?;
+    let (_, client) = app.checked().await?;
+    client.act(&session.key, Action::Cancel { job }).await?;
+    Ok(())
+}
+
+#[tauri::command]
+pub async fn watch_job(app: Pluto<'_>, job: JobId, channel: Channel<JobNews>) -> Answer {
+    app.session()?;
+    let (market, client) = app.checked().await?;
+    let clock = market.clock().await?;
+    if client.job(job).await?.is_none() {
+        return Err(follow::unknown(job));
+    }
+    let stop = CancellationToken::new();
+    if let Some(before) = hold(&app.watched_jobs).insert(job, stop.clone()) {
+        before.cancel();
+    }
+    let app: Arc<App> = app.inner().clone();
+    tokio::spawn(async move { follow::run(&app, client, clock, job, channel, stop).await });
+    Ok(())
+}
+
+#[tauri::command]
+pub async fn unwatch_job(app: Pluto<'_>, job: JobId) -> Answer {
+    if let Some(stop) = hold(&app.watched_jobs).remove(&job) {
+        stop.cancel();
+    }
+    Ok(())
+}
+
+#[tauri::command]
+pub async fn save_result(app: Pluto<'_>, job: JobId, folder: String, evaluate: bool) -> Answer<SavedResult> {
+    fetch_result(&app, job, Path::new(&folder), evaluate).await
+}
+
+#[tauri::command]
+pub async fn evaluate_result(app: Pluto<'_>, job: JobId) -> Answer<SavedResult> {
+    let folder = std::env::temp_dir().join(format!("pluto-{}-{job}", std::process::id()));
+    let result = fetch_result(&app, job, &folder, true).await;
+    // Where it can't be removed the system will.
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(SavedResult { folder: String::new(), files: Vec::new(), ..result? })
+}
+
+async fn fetch_result(app: &App, job: JobId, folder: &Path, evaluate: bool) -> Answer<SavedResult> {
+    let (market, _) = app.checked().await?;
+    std::fs::create_dir_all(folder).map_err(io(folder.display()))?;
+    let home = app.home.market(&market.chain);
+    let mut arguments: Vec<OsString> = vec!["--home".into(), home.into(), "--gateway".into(), market.gateways().join(",").into()];
+    arguments.extend(["job".into(), "result".into(), job.to_string().into(), "--out".into(), folder.into()]);
+    if evaluate {
+        arguments.push("--evaluate".into());
+    }
+    saved(folder, &child::run(arguments, RESULT).await?)
+}
+
+/// What the program says that it wrote.
+fn saved(folder: &Path, report: &Value) -> Answer<SavedResult> {
+    let mut files = vec!["spec.toml".to_owned()];
+    collect_files(folder, report, &mut files);
+    files.sort();
+    files.dedup();
+    let evaluation = report.get("evaluation").unwrap_or(report);
+    let number = |name: &str| report.get(name).or_else(|| evaluation.get(name)).and_then(Value::as_f64);
+    let folder = folder.to_str().ok_or_else(|| bug("a folder whose name isn't text"))?;
+    Ok(SavedResult { folder: folder.into(), files, accuracy: number("accuracy"), loss: number("loss") })
+}
+
+/// Every text that is a path in the folder.
+fn collect_files(folder: &Path, value: &Value, files: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            let name = Path::new(text).strip_prefix(folder).ok().filter(|name| !name.as_os_str().is_empty());
+            files.extend(name.map(|name| name.display().to_string()));
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect_files(folder, value, files)),
+        Value::Object(values) => values.values().for_each(|value| collect_files(folder, value, files)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_read_from_the_programs_report() {
+        let report = serde_json::json!({
+            "job": "job-1", "model": "/out/model.safetensors", "bytes": 9, "accuracy": 0.98, "loss": 0.1,
+            "metrics": ["/out/metrics.csv", "/out/events.out.tfevents.1"], "python": "/out/model.py", "checkpoint_rounds": null,
+        });
+        let result = saved(Path::new("/out"), &report).unwrap();
+        assert_eq!(result.files, ["events.out.tfevents.1", "metrics.csv", "model.py", "model.safetensors", "spec.toml"]);
+        assert_eq!((result.accuracy, result.loss), (Some(0.98), Some(0.1)));
+        let report = serde_json::json!({ "job": "job-2", "evaluation": { "loss": 0.2 }, "accuracy": null, "file": "/out/evaluation.json" });
+        let result = saved(Path::new("/out"), &report).unwrap();
+        assert_eq!((result.files.len(), result.accuracy, result.loss), (2, None, Some(0.2)));
+    }
+}

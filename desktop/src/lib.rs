@@ -1,0 +1,184 @@
+//! PLUTO: DeepMarket's desktop wallet.
+//!
+//! ```text
+//! page (ui/) ◀─ commands, channels ─▶ commands/ ─▶ state ─▶ the wallet crate ─▶ REST client ─▶ a market
+//!                                        │           └─ live, follow: tell what happens
+//!                                        └─▶ node ─▶ child ─▶ the program `deepmarket` (lends, measures, evaluates)
+//! ```
+//!
+//! Keys never leave Rust, and are in memory only while the wallet is unlocked. Money is never a float. The page is told texts
+//! and numbers to show; what it asks for is checked here.
+
+pub mod view;
+
+mod child;
+mod commands;
+mod connection;
+mod convert;
+mod error;
+mod follow;
+mod home;
+mod job_file;
+mod live;
+mod machine_folder;
+mod markets;
+mod node;
+mod notices;
+mod presets;
+mod settings;
+mod state;
+mod usage;
+mod window;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use commands::{account, jobs, machines, market, wallet};
+use home::Home;
+use node::Of;
+use notices::notice;
+use state::App;
+use tauri::{AppHandle, Manager as _, RunEvent};
+use view::{Live, Tone};
+
+/// How often the automatic lock and the end of a pause are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Opens the window, and returns when PLUTO ends.
+pub fn run() {
+    let app = tauri::Builder::default()
+        .plugin(tauri_plugin_dialog::init())
+        .plugin(tauri_plugin_notification::init())
+        .plugin(window::memory(named_home()))
+        .setup(|tauri| Ok(setup(tauri.handle())?))
+        .on_window_event(window::event)
+        .invoke_handler(tauri::generate_handler![
+            market::start,
+            market::find_market,
+            market::choose_market,
+            market::set_settings,
+            market::still_here,
+            market::watch,
+            wallet::new_words,
+            wallet::create_account,
+            wallet::restore_account,
+            wallet::import_key,
+            wallet::open_account,
+            wallet::unlock,
+            wallet::lock,
+            wallet::change_password,
+            wallet::show_words,
+            wallet::export_key,
+            account::history,
+            account::export_history,
+            account::transaction,
+            account::receipts,
+            account::statement,
+            account::transfer,
+            machines::last_measured,
+            machines::verify,
+            machines::evaluate,
+            machines::lend,
+            machines::start_node,
+            machines::stop_node,
+            machines::pause,
+            machines::resume,
+            machines::invite,
+            machines::lend_over_ssh,
+            machines::stop_ssh,
+            machines::change_offer,
+            machines::withdraw,
+            jobs::presets,
+            jobs::datasets,
+            jobs::import_dataset,
+            jobs::check_job,
+            jobs::edit_job,
+            jobs::submit_job,
+            jobs::cancel_job,
+            jobs::watch_job,
+            jobs::unwatch_job,
+            jobs::save_result,
+            jobs::evaluate_result,
+        ])
+        .build(tauri::generate_context!());
+    match app {
+        Ok(app) => app.run(|handle, event| {
+            if let RunEvent::Exit = event {
+                end(handle);
+            }
+        }),
+        Err(error) => {
+            eprintln!("PLUTO can't start: {error}");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// The folder that the environment names, for tests and for several PLUTOs side by side.
+fn named_home() -> Option<PathBuf> {
+    std::env::var_os("PLUTO_HOME").map(PathBuf::from)
+}
+
+fn setup(handle: &AppHandle) -> tauri::Result<()> {
+    let folder = match named_home() {
+        Some(folder) => folder,
+        None => handle.path().app_data_dir()?,
+    };
+    let preselected = std::env::var("DEEPMARKET_GATEWAY").ok().and_then(|gateways| gateways.split(',').next().map(str::to_owned));
+    match Home::open(folder) {
+        Ok(home) => {
+            let app = Arc::new(App::new(home, preselected.filter(|gateway| !gateway.trim().is_empty())));
+            handle.manage(app.clone());
+            window::open(handle)?;
+            tauri::async_runtime::spawn(look(handle.clone(), app));
+        }
+        Err(error) => window::refuse(handle, &error),
+    }
+    Ok(())
+}
+
+/// Locks where nobody is there, and ends pauses.
+async fn look(handle: AppHandle, app: Arc<App>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        app.lock_if_alone();
+        end_pause(&handle, &app).await;
+    }
+}
+
+/// Goes on with lending where its pause is over: at once, or as soon as the wallet is unlocked.
+async fn end_pause(handle: &AppHandle, app: &App) {
+    let (Ok(session), Ok(market)) = (app.session(), app.market()) else { return };
+    let of = Of { home: &app.home, market: &market, session: &session };
+    let due = of.folder().paused().filter(|paused| paused.until > 0 && paused.until <= node::now());
+    let Some(paused) = due else { return };
+    // It could not go on while the wallet was locked, or PLUTO closed.
+    let late = node::now() - paused.until > 60_000;
+    let told = match app.node.resume(of).await {
+        Ok(()) if late => notice(Tone::Info, "This computer is lent again", "Its pause was over while the wallet was locked."),
+        Ok(()) => notice(Tone::Info, "This computer is lent again", "Its pause is over."),
+        Err(error) if error.retryable => {
+            tokio::time::sleep(LOOK * 10).await;
+            return;
+        }
+        Err(error) => {
+            // It is not tried again by itself: who reads this decides.
+            let _ = of.folder().set_paused(Some(&machine_folder::Paused { until: 0, ..paused }));
+            notice(Tone::Warning, "This computer stays paused", error.message)
+        }
+    };
+    if app.settings().notify {
+        live::native(handle, &told);
+    }
+    app.tell(Live::Notice(told));
+}
+
+/// Ends everything that was started.
+fn end(handle: &AppHandle) {
+    let Some(app) = handle.try_state::<Arc<App>>() else { return };
+    tauri::async_runtime::block_on(async {
+        let (session, market) = (app.session().ok(), app.market().ok());
+        let of = session.as_ref().zip(market.as_ref()).map(|(session, market)| Of { home: &app.home, market, session });
+        app.node.shut_down(of).await;
+    });
+    app.lock();
+}
