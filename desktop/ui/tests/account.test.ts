@@ -96,7 +96,7 @@ describe("what a transaction does", () => {
   });
   it("has units, and leaves out what is long", () => {
     const action = { receipt: { job: "job-3", cpu_ms: 3_000, loss_micro: 312_450, checkpoint: null, spec: [1, 2] } };
-    expect(facts(transaction("receipt", { body: { action } })).map(({ label, value }) => `${label}: ${value}`)).toEqual(["job: job-3", "cpu: 3 s", "loss: 0.312450"]);
+    expect(facts(transaction("receipt", { body: { action } })).map(({ label, value }) => `${label}: ${value}`)).toEqual(["job: job-3", "CPU time: 3 s", "loss: 0.312450"]);
   });
   it("is nothing where the JSON isn't understood", () => {
     expect(facts({ ...transaction("transfer", {}), json: "{" })).toEqual([]);

@@ -9,6 +9,8 @@ const names: Record<string, string> = {
   withdraw: "Machine withdrawn", heartbeat: "Heartbeat", borrow: "Job submitted", cancel: "Job cancelled",
   receipt: "Receipt for work", price: "Prices of the day", invite: "Machine invited", join: "Machine joined",
 };
+/** Fields whose own names say too little. */
+const labels: Record<string, string> = { cpu_ms: "CPU time", sequence: "receipt", from: "first round", loss_micro: "loss", code: "code's key" };
 export const actionName = (action: string): string => names[action] ?? action.replaceAll("_", " ");
 
 /** The action's own fields, wherever in the JSON it is; none where the JSON isn't understood. */
@@ -40,7 +42,7 @@ export function facts(transaction: Transaction): Fact[] {
 }
 
 function fact(field: string, value: string | number | boolean): Fact {
-  const label = field.replace(/_(ms|micro)$/, "").replaceAll("_", " ");
+  const label = labels[field] ?? field.replaceAll("_", " ");
   if (field === "amount") return { label, value: String(value), kind: "amount" };
   if (typeof value === "number" && field.endsWith("_ms")) return { label, value: duration(value), kind: "text" };
   if (typeof value === "number" && field.endsWith("_micro")) return { label, value: (value / 1e6).toFixed(6), kind: "text" };
