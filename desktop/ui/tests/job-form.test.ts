@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { JobCheck, JobFields, Quote } from "../src/types";
 import { parse, read, says } from "../src/views/jobs/new/form";
+import { expectedCost } from "../src/views/jobs/new/quote";
 import { obstacle, type Standing } from "../src/views/jobs/new/obstacle";
 
 const fields: JobFields = { name: "mnist", dataset: "mnist", workers_min: 2, workers_max: 3, cores: 1, ram_mib: 1024, slots: ["00-06"], max_credits: "0.5", epochs: 5 };
@@ -29,6 +30,14 @@ test("a cap may be typed in more than one way", () => {
   expect(says({ ...read(fields), max_credits: "0.50" }, fields)).toBe(true);
   expect(says({ ...read(fields), max_credits: "0.51" }, fields)).toBe(false);
   expect(says({ ...read(fields), cores: "" }, fields)).toBe(false);
+});
+
+test("where the cap is less than the cost, the cost is that of the slot it starts in", () => {
+  const slot = (slot: number, allowed: boolean, begins: number) => ({ slot, allowed, begins, expected_cost: String(slot) });
+  const quote = { covered: false, expected_cost: "9", current_slot: 2, slots: [slot(0, true, 20), slot(1, true, 30), slot(2, true, 5)] } as Quote;
+  expect(expectedCost(quote)).toBe("2");
+  expect(expectedCost({ ...quote, slots: [slot(0, true, 20), slot(1, true, 10), slot(2, false, 5)] as Quote["slots"] })).toBe("1");
+  expect(expectedCost({ ...quote, covered: true })).toBe("9");
 });
 
 const quote = { budget: "20000000" } as Quote;

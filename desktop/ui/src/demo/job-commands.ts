@@ -16,6 +16,9 @@ const presets: Preset[] = [
   { id: "mnist", title: "Digits", about: "A small convolutional network learns MNIST's handwritten digits. Three workers, five epochs.", toml: mnist, dataset: "mnist" },
   { id: "mnist-local", title: "Digits, slow links", about: "The same; workers average their parameters after 64 steps of their own.", toml: named("mnist-cnn-local", "mnist", (toml) => toml.replace('"sync"', "{ local = { steps = 64 } }")), dataset: "mnist" },
   { id: "text", title: "Letters of a text", about: "A small transformer learns a text, byte by byte. Bring your own.", toml: named("char-transformer", "text", (toml) => toml.replace("epochs = 5", "epochs = 3")), dataset: "text" },
+  { id: "mlp", title: "Handwritten digits, quickly", about: "A multilayer perceptron learns MNIST in seconds. Good for a first try.", toml: named("mlp", "mnist"), dataset: "mnist" },
+  { id: "lenet5", title: "LeNet-5", about: "The network of 1998, on MNIST.", toml: named("lenet5", "mnist"), dataset: "mnist" },
+  { id: "lstm", title: "Sequences", about: "An LSTM reads MNIST's images row by row.", toml: named("lstm", "mnist"), dataset: "mnist" },
   { id: "regression", title: "Numbers from a table", about: "A line through the columns of a CSV file.", toml: named("regression", "houses"), dataset: "houses" },
 ];
 const datasets: Dataset[] = [
