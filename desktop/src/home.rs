@@ -11,6 +11,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -33,7 +34,8 @@ pub struct Home {
 impl Home {
     /// Opens the folder for this process alone.
     pub fn open(folder: PathBuf) -> Answer<Home> {
-        fs::create_dir_all(&folder).map_err(io(folder.display()))?;
+        // What is in it is nobody else's business: also which markets and datasets one uses.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io(folder.display()))?;
         let path = folder.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io(path.display()))?;
         match lock.try_lock() {

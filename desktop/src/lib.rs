@@ -38,6 +38,7 @@ use node::Of;
 use notices::notice;
 use state::App;
 use tauri::{AppHandle, Manager as _, RunEvent};
+use tokio::signal::unix::{SignalKind, signal};
 use view::{Live, Tone};
 
 /// How often the automatic lock and the end of a pause are looked at.
@@ -128,8 +129,9 @@ fn setup(handle: &AppHandle) -> tauri::Result<()> {
         Ok(home) => {
             let app = Arc::new(App::new(home, preselected.filter(|gateway| !gateway.trim().is_empty())));
             handle.manage(app.clone());
-            window::open(handle)?;
+            window::open(handle, named_home())?;
             tauri::async_runtime::spawn(look(handle.clone(), app));
+            tauri::async_runtime::spawn(end_in_good_order(handle.clone()));
         }
         Err(error) => window::refuse(handle, &error),
     }
@@ -143,6 +145,16 @@ async fn look(handle: AppHandle, app: Arc<App>) {
         app.lock_if_alone();
         end_pause(&handle, &app).await;
     }
+}
+
+/// The end of the desktop's session, or Ctrl-C in a terminal, is not the end of good manners: lent machines are taken back.
+async fn end_in_good_order(handle: AppHandle) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    handle.exit(0);
 }
 
 /// Goes on with lending where its pause is over: at once, or as soon as the wallet is unlocked.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use deepmarket_api::{AccountView, BlockEvent, DayEntry, EstimateView, JobView, MachineView};
-use deepmarket_types::{Event, Height, MachineId, SlotClock, TimeMs};
+use deepmarket_types::{Event, Height, MachineId, MachineReason, SlotClock, TimeMs};
 use futures::StreamExt as _;
 use tauri::{AppHandle, ipc::Channel};
 use tauri_plugin_notification::NotificationExt as _;
@@ -31,6 +31,8 @@ use crate::{
 const FETCH: Duration = Duration::from_secs(1);
 /// Estimates move with time although nothing happens.
 const IDLE_FETCH: Duration = Duration::from_secs(30);
+/// Heartbeats are no events: while a machine isn't heard of, it is looked at again and again.
+const UNHEARD_FETCH: Duration = Duration::from_secs(2);
 /// The least time between two messages about the chain's height alone.
 const HEIGHT: Duration = Duration::from_secs(5);
 /// How often this computer's node is looked at.
@@ -136,6 +138,8 @@ struct Watcher<'a> {
     last: (Height, TimeMs),
     /// Was the account, or one of its machines or jobs, changed since the last fetch?
     dirty: bool,
+    /// Is one of the machines on offer and not heard of?
+    unheard: bool,
     fetched: Instant,
     failures: u32,
     /// When today's prices are no longer those that were told.
@@ -157,7 +161,7 @@ impl<'a> Watcher<'a> {
     fn new(shared: &'a Shared) -> Self {
         let notices = Notices::of(shared.session.id);
         let (told, last, prices_until) = (Told::default(), (Height(0), TimeMs(0)), TimeMs(0));
-        Watcher { shared, notices, told, last, dirty: true, fetched: Instant::now(), failures: 0, prices_until }
+        Watcher { shared, notices, told, last, dirty: true, unheard: false, fetched: Instant::now(), failures: 0, prices_until }
     }
 
     async fn run(mut self) {
@@ -189,6 +193,7 @@ impl<'a> Watcher<'a> {
     fn due(&self) -> Instant {
         let pause = match (self.failures, self.dirty) {
             (0, true) => FETCH,
+            (0, false) if self.unheard => UNHEARD_FETCH,
             (0, false) => IDLE_FETCH,
             (failures, _) => FETCH.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE),
         };
@@ -290,6 +295,8 @@ impl<'a> Watcher<'a> {
         shared.tell_changed(&mut self.told.jobs, shown, Live::Jobs);
         self.notices.jobs = jobs.into_iter().map(|view| (view.id, view.name)).collect();
         self.notices.machines = machines.iter().map(|view| (view.id, view.config.name.clone())).collect();
+        let unheard = |view: &MachineView| matches!(view.why, MachineReason::NotHeardYet | MachineReason::NoAddress);
+        self.unheard = machines.iter().any(unheard);
         *hold(&shared.machines) = machines;
         *hold(&shared.jobs_here) = fetched.jobs_here;
     }

@@ -18,21 +18,24 @@ pub fn memory(home: Option<PathBuf>) -> TauriPlugin<Wry> {
     }
 }
 
-pub fn open(handle: &AppHandle) -> tauri::Result<()> {
-    let window = WebviewWindowBuilder::new(handle, "main", tauri::WebviewUrl::default());
+/// Opens it. What the web view keeps lies in the folder that was named, where one was.
+pub fn open(handle: &AppHandle, home: Option<PathBuf>) -> tauri::Result<()> {
+    let mut window = WebviewWindowBuilder::new(handle, "main", tauri::WebviewUrl::default());
+    if let Some(home) = home {
+        window = window.data_directory(home.join("webview"));
+    }
     window.title("PLUTO").inner_size(1280.0, 800.0).min_inner_size(900.0, 600.0).build()?;
     Ok(())
 }
 
-/// Says why PLUTO doesn't start, and ends.
+/// Says why PLUTO doesn't start, and ends: at once, so that nothing of the PLUTO that runs is written over.
 pub fn refuse(handle: &AppHandle, error: &CommandError) {
     let text = format!("{}: {}", error.message, error.hint);
     eprintln!("{text}");
     if automated() {
-        return handle.exit(1);
+        std::process::exit(1);
     }
-    let end = handle.clone();
-    handle.dialog().message(text).title("PLUTO").kind(MessageDialogKind::Error).show(move |_| end.exit(1));
+    handle.dialog().message(text).title("PLUTO").kind(MessageDialogKind::Error).show(|_| std::process::exit(1));
 }
 
 /// Native dialogs can't be answered by a test.
