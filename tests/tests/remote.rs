@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -46,11 +47,18 @@ impl Drop for Running {
     }
 }
 
-/// `lend join` as a person types it on another machine: with a home of its own, without an account.
-fn join(home: &Path, gateway: &str, code: &str) -> Command {
+/// The program on another machine: with a home of its own, without an account.
+fn elsewhere(home: &Path, gateway: &str) -> Command {
     let mut command = Command::new(program("deepmarket"));
-    command.arg("--home").arg(home).args(["lend", "join", code, "--machine", "far", "--json", "--gateway", gateway]);
+    command.arg("--home").arg(home).args(["--json", "--gateway", gateway]);
     command.env_remove("DEEPMARKET_GATEWAY").env_remove("DEEPMARKET_HOME").env_remove("DEEPMARKET_ACCOUNT");
+    command
+}
+
+/// `lend join` as a person types it there.
+fn join(home: &Path, gateway: &str, code: &str) -> Command {
+    let mut command = elsewhere(home, gateway);
+    command.args(["lend", "join", code, "--machine", "far"]);
     command
 }
 
@@ -191,11 +199,15 @@ impl Sshd {
         file
     }
 
-    /// `lend ssh` to this sshd.
+    /// `lend ssh` to this sshd, with the owner's account.
     fn lend(&self, market: &Market, known_hosts: &Path, identity: &str, more: &[&str]) -> Command {
+        self.lend_with(market.command(&[]), known_hosts, identity, more)
+    }
+
+    fn lend_with(&self, mut command: Command, known_hosts: &Path, identity: &str, more: &[&str]) -> Command {
         let target = format!("{}@127.0.0.1:{}", self.user, self.port);
-        let mut command = market.command(&["lend", "ssh", &target, "--machine", "far"]);
-        command.arg("--known-hosts").arg(known_hosts).arg("--identity").arg(self.path(identity)).args(more);
+        command.args(["lend", "ssh", &target, "--machine", "far"]).args(more);
+        command.arg("--known-hosts").arg(known_hosts).arg("--identity").arg(self.path(identity));
         command.env_remove("SSH_AUTH_SOCK");
         command
     }
@@ -285,4 +297,32 @@ fn a_machine_is_lent_over_ssh_with_a_pinned_host_key_and_taken_back_with_ctrl_c(
     assert!(!over_there.is_empty());
     lending.0.kill().unwrap();
     wait_for("the other side to end", MINUTE, || over_there.iter().all(|(pid, _)| !is_alive(*pid)).then_some(()));
+
+    // With a code that was made elsewhere: no account is needed here, and the offer is left to who made the code.
+    market.cli(&["lend", "stop", "--machine", "far"]);
+    let invited = market.cli(&["lend", "invite", "--cores", "1", "--ram-mib", "256"]);
+    let (home, report) = (tempfile::tempdir().unwrap(), sshd.path("report"));
+    let command = elsewhere(home.path(), &market.gateways()[0]);
+    let more = ["--program", &far_program, "--code", "-", "--with-parent"];
+    let mut command = sshd.lend_with(command, &known, "client", &more);
+    command.stdin(Stdio::piped()).stdout(fs::File::create(&report).unwrap()).stderr(fs::File::create(&log).unwrap());
+    let mut lending = Running(command.spawn().unwrap());
+    let mut input = lending.0.stdin.take().unwrap();
+    writeln!(input, "{}", invited["code"].as_str().unwrap()).unwrap();
+    let joined = wait_for("the machine to join with the code", MINUTE, || {
+        let said = fs::read_to_string(&log).unwrap();
+        assert!(lending.0.try_wait().unwrap().is_none(), "it ended:\n{said}\nsshd:\n{}", sshd.log());
+        serde_json::from_str::<Value>(&fs::read_to_string(&report).unwrap()).ok()
+    });
+    assert_eq!((&joined["machine"], &joined["offer"]["resources"]["ram_mib"]), (&machine["id"], &256.into()));
+    let machine = wait_for_machine(&market, "far", "idle");
+    assert_eq!(machine["offer"], joined["offer"]);
+    // Its parent is gone: it ends, and the other side with it.
+    let over_there = joins(sshd.folder.path());
+    drop(input);
+    let status = wait_for("it to end with its parent", MINUTE, || lending.0.try_wait().unwrap());
+    assert!(status.success(), "{}", fs::read_to_string(&log).unwrap());
+    wait_for("the other side to end", MINUTE, || over_there.iter().all(|(pid, _)| !is_alive(*pid)).then_some(()));
+    let view = market.cli(&["lend", "status", "--machine", "far"])[0].clone();
+    assert_eq!(view["offer"], joined["offer"], "the offer stands: its owner's side ends it");
 }

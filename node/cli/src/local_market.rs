@@ -9,14 +9,13 @@ use std::{
 use deepmarket_api::Client;
 use deepmarket_genesis::Genesis;
 use deepmarket_types::{ChainId, SecretKey};
+use deepmarket_wallet::{files::write_whole, keys};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Failure, Outcome, io},
-    keys,
     output::Output,
     processes::{Part, stop_all},
-    settings::write_whole,
     verbs::{lend, validator},
 };
 
@@ -108,7 +107,7 @@ impl LocalMarket {
                 self.check_parts()?;
                 if Instant::now() > deadline {
                     return Err(Failure::environment(format!("{gateway} made no block within {} s", START_DEADLINE.as_secs()))
-                        .hint(format!("see the output.log files under {}", self.folder.display())));
+                        .with_hint(format!("see the output.log files under {}", self.folder.display())));
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -5,11 +5,9 @@
 //! are also parts of a market themselves. Results go to standard output, progress and errors to standard error; exit
 //! status 0 is success, 1 the user's error, 2 the environment's, 3 a bug.
 
+mod accounts;
 mod args;
-mod calendar;
 mod error;
-mod invite_code;
-mod keys;
 mod local_market;
 mod output;
 mod processes;
@@ -35,7 +33,7 @@ fn main() -> std::process::ExitCode {
     output::start_logging(&args);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return error::Failure::environment(format!("can't start the runtime: {error}")).report(args.json),
+        Err(error) => return error::report(&error::Failure::environment(format!("can't start the runtime: {error}")), args.json),
     };
     let json = args.json;
     let outcome = runtime.block_on(verbs::run(args));
@@ -43,6 +41,6 @@ fn main() -> std::process::ExitCode {
     runtime.shutdown_background();
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(failure) => failure.report(json),
+        Err(failure) => error::report(&failure, json),
     }
 }

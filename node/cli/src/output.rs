@@ -2,13 +2,12 @@ use std::io::IsTerminal as _;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use console::Term;
-use deepmarket_types::{Credits, MICROCREDITS, TimeMs};
+pub use deepmarket_wallet::words::{aligned, bytes, credits, duration, permille, time};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::{
     args::Args,
-    calendar::civil_from_days,
     error::{Failure, Outcome},
     verbs::job::record::Canvas,
 };
@@ -114,55 +113,6 @@ pub fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Ve
     table.to_string()
 }
 
-/// `12.5 credits`.
-pub fn credits(amount: Credits) -> String {
-    format!("{amount} credits")
-}
-
-/// `12.500000`: for columns of amounts.
-pub fn aligned(amount: Credits) -> String {
-    format!("{}.{:06}", amount.micro() / MICROCREDITS, amount.micro() % MICROCREDITS)
-}
-
-/// `3 min 20 s`, from milliseconds.
-pub fn duration(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0..=9 => format!("{}.{} s", seconds, ms % 1000 / 100),
-        10..=119 => format!("{seconds} s"),
-        120..=7199 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
-/// `87.5 %`, from thousandths.
-pub fn permille(permille: u32) -> String {
-    format!("{}.{} %", permille / 10, permille % 10)
-}
-
-/// `54.9 MiB`.
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
-/// `2026-11-25 14:03:59 UTC`.
-pub fn time(time: TimeMs) -> String {
-    let seconds = time.0 / 1000;
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil_from_days(days as i64);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", of_day / 3600, of_day / 60 % 60, of_day % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,17 +124,5 @@ mod tests {
         assert!(!locale_is_utf8(set("LANG", "C")) && !locale_is_utf8(|_| None));
         assert!(!locale_is_utf8(|name| Some(if name == "LC_ALL" { "C" } else { "en_US.UTF-8" }.to_owned())));
         assert!(locale_is_utf8(|name| Some(if name == "LC_ALL" { "" } else { "en_US.UTF-8" }.to_owned())));
-    }
-
-    #[test]
-    fn times_sizes_and_durations_read_well() {
-        assert_eq!(time(TimeMs(0)), "1970-01-01 00:00:00 UTC");
-        assert_eq!(time(TimeMs(951_782_400_000)), "2000-02-29 00:00:00 UTC");
-        assert_eq!(time(TimeMs(1_795_392_000_000)), "2026-11-23 00:00:00 UTC");
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!((permille(875), permille(1000), permille(3)), ("87.5 %".into(), "100.0 %".into(), "0.3 %".into()));
-        assert_eq!(duration(3_456), "3.4 s");
-        assert_eq!(duration(200_000), "3 min 20 s");
     }
 }

@@ -125,7 +125,8 @@ pub fn free_port() -> Outcome<u16> {
             return Ok(port);
         }
     }
-    Err(Failure::environment("no free port was found").hint("name ports with --consensus-port, --gateway-port and --blob-port"))
+    Err(Failure::environment("no free port was found")
+        .with_hint("name ports with --consensus-port, --gateway-port and --blob-port"))
 }
 
 /// The trainer's program: beside this one, or as `DEEPMARKET_TRAINER` says.
@@ -136,7 +137,7 @@ pub fn trainer() -> Outcome<PathBuf> {
     let path = std::env::current_exe().map_err(io("this program's own path"))?.with_file_name("deepmarket-trainer");
     if !path.exists() {
         return Err(Failure::environment(format!("the trainer is missing: {}", path.display()))
-            .hint("build it with `make build`, or name it with DEEPMARKET_TRAINER"));
+            .with_hint("build it with `make build`, or name it with DEEPMARKET_TRAINER"));
     }
     Ok(path)
 }

@@ -141,31 +141,31 @@ impl Connection {
         let file = self.known_hosts.as_ref().map_or("~/.ssh/known_hosts".into(), |path| path.display().to_string());
         match status.code() {
             Some(SSH_FAILED) if words.contains("HAS CHANGED") || words.contains("has changed and you have requested") => {
-                Failure::user(format!("{host} shows another key than the one that is pinned: {last}")).hint(format!(
+                Failure::user(format!("{host} shows another key than the one that is pinned: {last}")).with_hint(format!(
                     "ask the machine's administrator why; only then remove the old key: ssh-keygen -R {host} -f {file}"
                 ))
             }
             Some(SSH_FAILED) if words.contains("Host key verification failed") || words.contains("host key is known for") => {
-                Failure::user(format!("the key of {host} isn't pinned in {file}")).hint(format!(
+                Failure::user(format!("the key of {host} isn't pinned in {file}")).with_hint(format!(
                     "see its fingerprint with `ssh-keyscan {port}{host} | ssh-keygen -lf -`, compare it with what the machine's administrator says, then pin it: ssh-keyscan {port}{host} >> {file}"
                 ))
             }
             Some(SSH_FAILED) if words.contains("Permission denied") => {
-                Failure::user(format!("{host} doesn't let you in: {last}")).hint(format!(
+                Failure::user(format!("{host} doesn't let you in: {last}")).with_hint(format!(
                     "put your public key there once (ssh-copy-id {port}{login}), load it into your agent (ssh-add), or name it with --identity; passwords are not used"
                 ))
             }
             Some(SSH_FAILED) => Failure::environment(format!("no connection to {host}: {last}"))
-                .hint("does `ssh` itself reach it? is it on, and is its name or address right?"),
+                .with_hint("does `ssh` itself reach it? is it on, and is its name or address right?"),
             Some(126 | 127) => Failure::user(format!("{host} has no program '{program}' that can run: {last}"))
-                .hint("install deepmarket there (with deepmarket-trainer beside it), or say where it is: --program PATH"),
+                .with_hint("install deepmarket there (with deepmarket-trainer beside it), or say where it is: --program PATH"),
             _ => Failure::environment(format!("the command on {host} ended ({status}): {last}")),
         }
     }
 }
 
 fn no_ssh(error: std::io::Error) -> Failure {
-    Failure::environment(format!("the program `ssh` can't be run: {error}")).hint("install the OpenSSH client")
+    Failure::environment(format!("the program `ssh` can't be run: {error}")).with_hint("install the OpenSSH client")
 }
 
 /// A word for the shell over there.
@@ -332,7 +332,7 @@ mod tests {
         let lab = connection("alice@lab7:2222");
         let explained = |code: i32, words: &str| {
             let failure = lab.explain(ExitStatus::from_raw(code << 8), words, "deepmarket");
-            format!("{failure} / {}", failure.what_to_do())
+            format!("{failure} / {}", failure.hint())
         };
         for (code, words, says) in [
             (

@@ -1,17 +1,14 @@
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use deepmarket_api::Client;
-use deepmarket_types::{Hash, SecretKey};
-use serde::{Deserialize, Serialize};
+use deepmarket_types::SecretKey;
+use deepmarket_wallet::datasets::Datasets;
+use serde::Deserialize;
 
 use crate::{
+    accounts::Accounts,
     args::Args,
     error::{Failure, Outcome, io},
-    keys::Accounts,
     local_market::MarketFile,
     output::Output,
 };
@@ -39,7 +36,7 @@ impl Settings {
         let home = match &args.home {
             Some(home) => home.clone(),
             None => std::env::home_dir()
-                .ok_or_else(|| Failure::environment("this user has no home folder").hint("name a folder with --home"))?
+                .ok_or_else(|| Failure::environment("this user has no home folder").with_hint("name a folder with --home"))?
                 .join(".deepmarket"),
         };
         let path = home.join("config.toml");
@@ -62,7 +59,7 @@ impl Settings {
         }
         Ok(MarketFile::read(&self.market_folder())?
             .ok_or_else(|| {
-                Failure::user("no market is known").hint(
+                Failure::user("no market is known").with_hint(
                     "start a local one with `deepmarket up`, or name a gateway: --gateway http://host:port (or DEEPMARKET_GATEWAY)",
                 )
             })?
@@ -89,50 +86,4 @@ impl Settings {
     pub fn datasets(&self) -> Datasets {
         Datasets::in_folder(&self.home)
     }
-}
-
-/// The names that `data add` gave on this machine.
-pub struct Datasets {
-    path: PathBuf,
-}
-
-/// One added dataset.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Dataset {
-    /// The manifest's blob.
-    pub manifest: Hash,
-    /// Samples of each split.
-    pub splits: BTreeMap<String, u64>,
-    /// Bytes of manifest and shards.
-    pub bytes: u64,
-}
-
-impl Datasets {
-    pub fn in_folder(folder: &Path) -> Self {
-        Datasets { path: folder.join("datasets.json") }
-    }
-
-    pub fn read(&self) -> Outcome<BTreeMap<String, Dataset>> {
-        if !self.path.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let text = fs::read_to_string(&self.path).map_err(io(self.path.display()))?;
-        serde_json::from_str(&text).map_err(|e| Failure::environment(format!("{}: {e}", self.path.display())))
-    }
-
-    pub fn add(&self, name: &str, dataset: Dataset) -> Outcome {
-        let mut all = self.read()?;
-        all.insert(name.to_owned(), dataset);
-        let text = serde_json::to_string_pretty(&all).map_err(Failure::bug)?;
-        write_whole(&self.path, text.as_bytes())
-    }
-}
-
-/// Writes a file so that a reader sees the old one or the new one, never a part.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Outcome {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io(folder.display()))?;
-    }
-    let temporary = path.with_extension("tmp");
-    fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(io(path.display()))
 }

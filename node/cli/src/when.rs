@@ -4,11 +4,9 @@
 use std::str::FromStr;
 
 use deepmarket_types::{Availability, DailyHours, SlotClock, TimeMs, Weekdays};
+use deepmarket_wallet::calendar::{civil_from_days, days_from_civil};
 
-use crate::{
-    calendar::{civil_from_days, days_from_civil},
-    error::{Failure, Outcome},
-};
+use crate::error::{Failure, Outcome};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
@@ -153,7 +151,7 @@ impl Until {
             clock.show(moment),
             clock.show(clock.now)
         );
-        Err(Failure::user(message).hint("name a later end with --until").code(2036))
+        Err(Failure::user(message).with_hint("name a later end with --until").with_code(2036))
     }
 }
 

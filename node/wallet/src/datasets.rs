@@ -103,7 +103,8 @@ pub struct Imported {
     pub import: Import,
 }
 
-/// Reads files, cuts them into shards and stores these in the market. It isn't named yet: see [`Datasets::add`].
+/// Reads files, cuts them into shards and stores these in the market, for one of its accounts. Copies go to different gateways
+/// where the client knows several ([`Client::discover`]). The dataset isn't named yet: see [`Datasets::add`].
 pub async fn import(
     client: &Client,
     chain: &ChainId,
@@ -224,5 +225,13 @@ mod tests {
         datasets.add("digits", dataset(3)).unwrap();
         let bytes: Vec<(String, u64)> = datasets.read().unwrap().into_iter().map(|(name, d)| (name, d.bytes)).collect();
         assert_eq!(bytes, [("digits".to_owned(), 3), ("iris".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn an_import_may_go_on_in_any_thread() {
+        fn any_thread<T: Send>(_: T) {}
+        let client = Client::new(vec!["http://127.0.0.1:1".into()]).unwrap();
+        let (chain, owner) = (Hash::of(b"chain"), SecretKey::generate());
+        any_thread(import(&client, &chain, &owner, Input::One("files".into()), Options::new("digits"), &|_, _, _| {}));
     }
 }

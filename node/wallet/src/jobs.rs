@@ -140,3 +140,19 @@ pub async fn model_of(client: &Client, id: JobId) -> Outcome<Hash> {
     }
     Ok(model_blob(&view)?.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_file_may_be_read_in_any_thread_and_says_where_it_is_wrong() {
+        fn any_thread<T: Send>(_: T) {}
+        let client = Client::new(vec!["http://127.0.0.1:1".into()]).unwrap();
+        let datasets = Datasets::in_folder("nowhere".as_ref());
+        any_thread(read_spec(&client, "", &datasets));
+        let failure = parse("[job]\nname = 1", &|_| None).unwrap_err();
+        assert!((3001..=3012).contains(&failure.code()), "{failure}");
+        assert!(failure.about("mnist.toml").to_string().starts_with("mnist.toml: line "));
+    }
+}

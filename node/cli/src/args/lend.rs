@@ -154,6 +154,13 @@ pub struct Ssh {
     /// Pinned host keys [default: yours, ~/.ssh/known_hosts].
     #[arg(long, value_name = "FILE")]
     pub known_hosts: Option<PathBuf>,
+    /// A one-time code that was made elsewhere; `-` reads it from standard input. Needs no account here, and who made the code
+    /// ends the offer [default: your account makes one].
+    #[arg(long, value_name = "CODE", conflicts_with = "OfferFlags")]
+    pub code: Option<String>,
+    /// End when standard input ends: the parent died.
+    #[arg(long, hide = true)]
+    pub with_parent: bool,
     #[command(flatten)]
     pub reach: Reach,
     #[command(flatten)]
@@ -255,7 +262,10 @@ fn lifetime(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::Args;
 
     #[test]
     fn a_code_lives_for_a_minute_to_a_week() {
@@ -263,5 +273,15 @@ mod tests {
         for bad in ["", "1", "0m", "8d", "1.5h", "-1h", "h", "18446744073709551615d"] {
             assert!(lifetime(bad).unwrap_err().contains("1m to 7d"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_machine_is_lent_over_ssh_with_a_code_that_has_an_offer_or_with_an_offer() {
+        let typed = |more: &[&str]| Args::try_parse_from([&["deepmarket", "lend", "ssh", "alice@lab7"], more].concat());
+        for fine in [&[][..], &["--code", "-"], &["--code", "-", "--with-parent", "--machine", "far"], &["--cores", "1"]] {
+            assert!(typed(fine).is_ok(), "{fine:?}");
+        }
+        let error = typed(&["--code", "-", "--cores", "1"]).err().unwrap().to_string();
+        assert!(error.contains("--code") && error.contains("cannot be used with"), "{error}");
     }
 }

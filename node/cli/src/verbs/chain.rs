@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use deepmarket_api::{Client, HistoryEntry, TransactionStatus};
 use deepmarket_types::{AccountId, Action, Hash, Height, JobId, MachineId, PublicKey, Transaction};
+use deepmarket_wallet::words;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,7 +11,6 @@ use crate::{
     error::{Failure, Outcome},
     output::{self, credits},
     settings::Settings,
-    verbs::events,
 };
 
 /// The most events of one account or job that are searched for those of a transaction.
@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, verb: Chain) -> Outcome {
         Chain::Block { height } => {
             let block = client.block(height.map(Height)).await?.ok_or_else(|| {
                 Failure::user(format!("there is no block {}", height.unwrap_or_default()))
-                    .hint("deepmarket chain status shows the tip")
+                    .with_hint("deepmarket chain status shows the tip")
             })?;
             settings.output.show(&block, || {
                 let rows = block.transactions.iter().map(|t| {
@@ -84,7 +84,7 @@ pub async fn run(settings: &Settings, verb: Chain) -> Outcome {
             let id = full_id(settings, &client, &id).await?;
             let status = client.transaction(id).await?.ok_or_else(|| {
                 Failure::user(format!("no transaction {id} is known"))
-                    .hint("it may have expired, or another gateway may still hold it: ask again in a moment")
+                    .with_hint("it may have expired, or another gateway may still hold it: ask again in a moment")
             })?;
             let shown = Shown { caused: caused(&client, &status).await?, status };
             settings.output.show(&shown, || describe(&shown))?;
@@ -107,7 +107,7 @@ async fn full_id(settings: &Settings, client: &Client, text: &str) -> Outcome<Ha
     if start.len() < SHORTEST_ID || !start.bytes().all(|b| b.is_ascii_hexdigit()) {
         let hint =
             format!("an id has 64 hex digits; the first {SHORTEST_ID} or more are enough for the account's own transactions");
-        return Err(wrong.hint(hint));
+        return Err(wrong.with_hint(hint));
     }
     let account = settings.accounts.resolve(None, settings.account_name())?;
     let entries = client.account_history(account, None, SEARCHED).await?;
@@ -116,8 +116,8 @@ async fn full_id(settings: &Settings, client: &Client, text: &str) -> Outcome<Ha
     match (found.next(), found.next()) {
         (Some(id), None) => Ok(id),
         (None, _) => Err(Failure::user(format!("none of the account's last {SEARCHED} entries is of a transaction {start}…"))
-            .hint("deepmarket account history --csv FILE has all of them with their whole ids")),
-        _ => Err(Failure::user(format!("several transactions begin with {start}")).hint("write more of the id")),
+            .with_hint("deepmarket account history --csv FILE has all of them with their whole ids")),
+        _ => Err(Failure::user(format!("several transactions begin with {start}")).with_hint("write more of the id")),
     }
 }
 
@@ -186,7 +186,7 @@ fn describe(Shown { status, caused }: &Shown) -> String {
     let mut text = format!("transaction {}: {action}\n{place}\n{result}\n", status.id);
     if !caused.is_empty() {
         text += "it caused:\n";
-        text.extend(caused.iter().map(|entry| format!("  {}\n", events::sentence(&entry.event))));
+        text.extend(caused.iter().map(|entry| format!("  {}\n", words::sentence(&entry.event))));
     }
     text + &body
 }

@@ -5,17 +5,17 @@ use std::{path::Path, time::Instant};
 use deepmarket_api::{AccountView, JobView, ProgressKind};
 use deepmarket_job::JobSpec;
 use deepmarket_types::{AccountId, Event, Hash, JobId, SecretKey};
+use deepmarket_wallet::{accounts, jobs, keys};
 
 use crate::{
     args::Demo,
     error::{Failure, Outcome, io},
-    keys,
     local_market::LocalMarket,
     output::{self, Output, credits},
     processes::stop_signal,
     settings::Settings,
     verbs::{
-        account, data, follow,
+        data, follow,
         job::{self, record::Record},
         lend, result,
     },
@@ -33,7 +33,7 @@ pub async fn run(settings: &Settings, args: Demo) -> Outcome {
     // Before anything is started: is all there that the demo needs?
     if !args.dataset.is_dir() {
         return Err(Failure::user(format!("there is no dataset in {}", args.dataset.display()))
-            .hint("`make mnist` puts MNIST's files there; another folder with IDX files: --dataset DIR"));
+            .with_hint("`make mnist` puts MNIST's files there; another folder with IDX files: --dataset DIR"));
     }
     job::parse_spec(&args.job, &|_| Some(Hash::default()))?;
     let stop = stop_signal(false)?;
@@ -62,8 +62,8 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
     let client = market.client.clone();
     let (lender, borrower) = (new_key(folder, "lender")?, new_key(folder, "borrower")?);
     let opened = [
-        account::open_if_new(&client, &lender, "lender@pdx.example").await?,
-        account::open_if_new(&client, &borrower, "borrower@pdx.example").await?,
+        accounts::open(&client, &lender, "lender@pdx.example").await?,
+        accounts::open(&client, &borrower, "borrower@pdx.example").await?,
     ];
     output.say(format!("accounts opened: lender {}, borrower {}", balance(&opened[0]), balance(&opened[1])));
     market.lend(&lender, args.machines, lend::Offering::one_core(), output).await?;
@@ -82,7 +82,7 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
     output.say(format!("dataset stored: {}, manifest {}", output::bytes(dataset.bytes), dataset.manifest));
     // The job may call the demo's dataset as it likes.
     let spec = job::parse_spec(&args.job, &|_| Some(dataset.manifest))?;
-    let quote = job::quote(&client, &spec).await?;
+    let quote = jobs::quote(&client, &spec).await?;
     output.say(job::describe_quote(&spec, &quote));
 
     let Run { id, record, wall_s, ended } = train(output, market, &borrower, &spec).await?;
@@ -98,7 +98,7 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
         again.training.epochs = second_epochs(spec.training.epochs, quoted[0].real_ms);
         output.say(format!("{id} is done; the same job once more, with {} epochs:", again.training.epochs));
         lend::wait_until_idle(&client, &lender, args.machines as usize).await?;
-        let quote = job::quote(&client, &again).await?;
+        let quote = jobs::quote(&client, &again).await?;
         output.say(job::describe_quote(&again, &quote));
         let ended = train(output, market, &borrower, &again).await?.ended;
         quoted.push(Quoted::of(again.training.epochs, &quote, &ended));
@@ -109,12 +109,12 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
     let mut lines = Vec::new();
     for (name, key, before) in accounts {
         let id = AccountId::from_key(&key.public());
-        let after = account::fetch(&client, id).await?;
+        let after = accounts::fetch(&client, id).await?;
         lines.push(AccountLine { name, id, before: balance_micro(before), after: balance_micro(&after) });
     }
     let mut receipts = Vec::new();
     for ran in std::iter::once(&ended).chain(&second) {
-        let history = job::history(&client, ran.id).await?.into_iter().map(|entry| entry.event);
+        let history = jobs::history(&client, ran.id).await?.into_iter().map(|entry| entry.event);
         receipts.extend(history.filter(|event| matches!(event, Event::Receipt { .. })));
     }
     let ledger = client.ledger().await?;
@@ -155,7 +155,7 @@ struct Run {
 async fn train(output: Output, market: &mut LocalMarket, borrower: &SecretKey, spec: &JobSpec) -> Outcome<Run> {
     let client = market.client.clone();
     let submitted = Instant::now();
-    let id = job::submit(&client, borrower, spec).await?;
+    let id = jobs::submit(&client, borrower, spec).await?;
     output.say(format!("{id} is submitted; {} are in escrow", credits(spec.budget.max)));
     let mut record = Record::default();
     // Parts that are killed are started again while the demo goes on.
@@ -164,10 +164,10 @@ async fn train(output: Output, market: &mut LocalMarket, borrower: &SecretKey, s
         stopped = market.keep_running(true, output) => match stopped? {},
     }
     let wall_s = submitted.elapsed().as_secs_f64();
-    let ended = job::fetch(&client, id).await?;
+    let ended = jobs::fetch(&client, id).await?;
     if !follow::finished(&ended) {
         return Err(Failure::environment(format!("{id} did not finish: {}", ended.status))
-            .hint("run again with --keep DIR and see the output.log files there"));
+            .with_hint("run again with --keep DIR and see the output.log files there"));
     }
     Ok(Run { id, record, wall_s, ended })
 }

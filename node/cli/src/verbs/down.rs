@@ -24,7 +24,7 @@ pub async fn run(settings: &Settings) -> Outcome {
     let folder = settings.market_folder();
     let file = MarketFile::read(&folder)?.filter(|file| is_alive(file.pid)).ok_or_else(|| {
         MarketFile::remove(&folder);
-        Failure::user("no local market is running").hint("start one with `deepmarket up`")
+        Failure::user("no local market is running").with_hint("start one with `deepmarket up`")
     })?;
     let process = pid(file.pid).ok_or_else(|| Failure::bug("market.json holds a process id"))?;
     kill_process(process, Signal::TERM).map_err(|e| Failure::environment(format!("stopping process {}: {e}", file.pid)))?;

@@ -5,22 +5,20 @@ use std::{
 
 use deepmarket_api::{ApiError, Client, JobEvent, JobView, Progress, ProgressKind};
 use deepmarket_types::{Event, JobId, JobState};
+use deepmarket_wallet::jobs;
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::{
     error::Outcome,
     output::{self, Output},
-    verbs::job::{
-        self,
-        record::{Record, Story},
-    },
+    verbs::job::record::{Record, Story},
 };
 
 /// Shows a job's progress on standard error until it is closed; gives the job as it ended.
 pub async fn until_closed(client: &Client, job: JobId, output: Output) -> Outcome<JobView> {
     listen(client, job, output, &mut Record::default()).await?;
-    job::fetch(client, job).await
+    jobs::fetch(client, job).await
 }
 
 /// Like [`until_closed`], and keeps what was heard.

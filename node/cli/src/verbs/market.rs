@@ -20,7 +20,7 @@ pub fn slot_name(slot: u8) -> &'static str {
 pub async fn clock(client: &Client) -> Outcome<MarketClock> {
     let text = client.genesis().await?;
     let genesis = Genesis::from_toml(&text).map_err(|e| {
-        Failure::environment(format!("the market's genesis document: {e}")).hint("is this program of the market's release?")
+        Failure::environment(format!("the market's genesis document: {e}")).with_hint("is this program of the market's release?")
     })?;
     Ok(MarketClock { slots: genesis.params.slots, now: client.status().await?.time })
 }

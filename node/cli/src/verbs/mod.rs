@@ -5,7 +5,6 @@ pub mod chain;
 pub mod data;
 pub mod demo;
 pub mod down;
-pub mod events;
 pub mod follow;
 pub mod job;
 pub mod lend;

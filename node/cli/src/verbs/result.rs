@@ -16,21 +16,19 @@ use std::{
 use bytes::Bytes;
 use deepmarket_api::{Client, JobView};
 use deepmarket_job::{EvaluationResult, JobSpec, Kind, Predictions, ResultError, tensor_file};
-use deepmarket_types::{Hash, JobId, JobState};
+use deepmarket_types::{JobId, JobState};
+use deepmarket_wallet::jobs;
 use deepmarket_worker::{Evaluation, evaluate_model};
 use serde_json::json;
 
 use crate::{
-    error::{Failure, Outcome, io},
+    error::{Failure, Outcome, io, of_worker},
     output,
     processes::trainer,
     settings::Settings,
     verbs::{
         follow,
-        job::{
-            self,
-            record::{Record, csv},
-        },
+        job::record::{Record, csv},
     },
 };
 
@@ -48,10 +46,10 @@ pub struct Fetched {
 
 pub async fn run(settings: &Settings, id: JobId, out: &Path, evaluate_too: bool) -> Outcome {
     let client = settings.client()?;
-    let view = job::fetch(&client, id).await?;
-    let kind = job::kind_of(&view);
+    let view = jobs::fetch(&client, id).await?;
+    let kind = jobs::kind_of(&view);
     if evaluate_too && kind != Kind::Train {
-        return Err(Failure::user(format!("{id} made no model that could be evaluated")).hint("leave out --evaluate"));
+        return Err(Failure::user(format!("{id} made no model that could be evaluated")).with_hint("leave out --evaluate"));
     }
     match kind {
         Kind::Train => model(settings, &client, &view, out, evaluate_too).await,
@@ -65,7 +63,7 @@ async fn model(settings: &Settings, client: &Client, view: &JobView, out: &Path,
     let fetched = fetch(client, view, out).await?;
     let metrics = write_metrics(client, view, out).await?;
     let spec = JobSpec::from_toml(&view.spec, &|_| None).map_err(Failure::bug)?;
-    let manifest = job::manifest(client, &spec).await.ok();
+    let manifest = jobs::manifest(client, &spec).await.ok();
     let python = snippet::python(&spec, manifest.as_ref());
     let python_path = out.join("model.py");
     if let Some(python) = &python {
@@ -105,7 +103,7 @@ async fn model(settings: &Settings, client: &Client, view: &JobView, out: &Path,
 }
 
 async fn evaluation(settings: &Settings, client: &Client, view: &JobView, out: &Path) -> Outcome {
-    let bytes = client.get_blob(result_of(view)?, &|_| {}).await?;
+    let bytes = client.get_blob(jobs::result_of(view)?, &|_| {}).await?;
     let result = EvaluationResult::from_bytes(&bytes).map_err(refused)?;
     write(out, "spec.toml", view.spec.as_bytes())?;
     let path = write(out, "evaluation.json", &bytes)?;
@@ -117,7 +115,7 @@ async fn evaluation(settings: &Settings, client: &Client, view: &JobView, out: &
 }
 
 async fn predict(settings: &Settings, client: &Client, view: &JobView, out: &Path) -> Outcome {
-    let bytes = client.get_blob(result_of(view)?, &|_| {}).await?;
+    let bytes = client.get_blob(jobs::result_of(view)?, &|_| {}).await?;
     let result = Predictions::from_bytes(&bytes).map_err(refused)?;
     write(out, "spec.toml", view.spec.as_bytes())?;
     let path = out.join("predictions.safetensors");
@@ -151,7 +149,7 @@ async fn predict(settings: &Settings, client: &Client, view: &JobView, out: &Pat
 }
 
 fn refused(error: ResultError) -> Failure {
-    Failure::environment(&error).code(error.code())
+    Failure::environment(&error).with_code(error.code())
 }
 
 /// `98.70 % right (9870 of 10000), mean loss 0.0412`.
@@ -170,41 +168,9 @@ fn state_words(view: &JobView) -> String {
     }
 }
 
-/// The result of a job that is done.
-fn result_of(view: &JobView) -> Outcome<Hash> {
-    view.result.ok_or_else(|| no_result(view))
-}
-
-fn no_result(view: &JobView) -> Failure {
-    let hint = match (view.state.is_closed(), job::kind_of(view)) {
-        (true, Kind::Train) => "it ended before its first checkpoint: nothing of it is left".to_owned(),
-        (true, _) => format!("it was stopped before it was done: `deepmarket job show {}` says why; submit it again", view.id),
-        (false, _) => format!("wait for it: deepmarket job logs {} --follow", view.id),
-    };
-    Failure::user(format!("{} has no result: it is {}", view.id, view.status)).hint(hint)
-}
-
-/// The blob with a job's model, and the rounds that it has learnt from where it is only a checkpoint.
-fn model_blob(view: &JobView) -> Outcome<(Hash, Option<u64>)> {
-    match (view.result, &view.checkpoint) {
-        (Some(result), _) => Ok((result, None)),
-        (None, Some(checkpoint)) if view.state.is_closed() => Ok((checkpoint.state, Some(checkpoint.rounds))),
-        _ => Err(no_result(view)),
-    }
-}
-
-/// The model of an earlier job, for a new one that starts with it.
-pub async fn model_of(client: &Client, id: JobId) -> Outcome<Hash> {
-    let view = job::fetch(client, id).await?;
-    if job::kind_of(&view) != Kind::Train {
-        return Err(Failure::user(format!("{id} trained no model")).hint("name the job that trained it, under model.parameters"));
-    }
-    Ok(model_blob(&view)?.0)
-}
-
 /// Fetches a job's model and spec into a folder: a finished job's result, or the last checkpoint of one that was stopped.
 pub async fn fetch(client: &Client, view: &JobView, out: &Path) -> Outcome<Fetched> {
-    let (hash, checkpoint_rounds) = model_blob(view)?;
+    let (hash, checkpoint_rounds) = jobs::model_blob(view)?;
     let blob = client.get_blob(hash, &|_| {}).await?;
     let model = match checkpoint_rounds {
         None => blob,
@@ -212,7 +178,7 @@ pub async fn fetch(client: &Client, view: &JobView, out: &Path) -> Outcome<Fetch
         Some(_) => tensor_file::model_of(&blob)
             .ok_or_else(|| {
                 Failure::environment(format!("the checkpoint of {} is no safetensors file", view.id))
-                    .hint("its workers stored it wrongly: submit the job again")
+                    .with_hint("its workers stored it wrongly: submit the job again")
             })?
             .into(),
     };
@@ -236,7 +202,7 @@ async fn write_metrics(client: &Client, view: &JobView, out: &Path) -> Outcome<V
         return Ok(Vec::new());
     }
     let mut paths = vec![write(out, "metrics.csv", csv::whole(&record).as_bytes())?];
-    if job::kind_of(view) == Kind::Train {
+    if jobs::kind_of(view) == Kind::Train {
         let began = view.started.unwrap_or(view.submitted);
         paths.push(write(out, &tensorboard::file_name(view.id, began), &tensorboard::events(&record, began))?);
     }
@@ -253,11 +219,11 @@ fn metrics_words(paths: &[PathBuf]) -> String {
 
 /// Computes a model's accuracy and loss on the job's validation split, in a trainer on this machine.
 pub async fn evaluate(client: &Client, spec: &JobSpec, model: Vec<u8>) -> Outcome<Evaluation> {
-    let manifest = job::manifest(client, spec).await?;
-    let split = manifest.split(&spec.data.validate).map_err(|e| Failure::user(&e).code(e.code()))?;
+    let manifest = jobs::manifest(client, spec).await?;
+    let split = manifest.split(&spec.data.validate).map_err(|e| Failure::user(&e).with_code(e.code()))?;
     let mut shards = Vec::new();
     for shard in &split.shards {
         shards.push(client.get_blob(shard.hash, &|_| {}).await?.to_vec());
     }
-    Ok(evaluate_model(&trainer()?, spec, &manifest, model, shards).await?)
+    evaluate_model(&trainer()?, spec, &manifest, model, shards).await.map_err(of_worker)
 }

@@ -4,6 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use deepmarket_wallet::accounts;
+
 use crate::{
     args::Up,
     error::{Failure, Outcome, io},
@@ -11,7 +13,7 @@ use crate::{
     output,
     processes::stop_signal,
     settings::Settings,
-    verbs::{account, down, lend},
+    verbs::{down, lend},
 };
 
 /// How long a detached market may take to come up.
@@ -21,7 +23,7 @@ pub async fn run(settings: &Settings, args: Up) -> Outcome {
     let folder = settings.market_folder();
     if let Some(file) = MarketFile::read(&folder)? {
         if down::is_alive(file.pid) {
-            return Err(Failure::user("a local market is already running").hint("stop it with `deepmarket down`"));
+            return Err(Failure::user("a local market is already running").with_hint("stop it with `deepmarket down`"));
         }
         MarketFile::remove(&folder);
     }
@@ -63,7 +65,7 @@ async fn attached(settings: &Settings, args: &Up) -> Outcome {
 /// user's own.
 async fn start_machines(market: &mut LocalMarket, settings: &Settings, machines: u32) -> Outcome {
     let lender = lender_key(&market.folder)?;
-    account::open_if_new(&market.client, &lender, "lender@local").await?;
+    accounts::open(&market.client, &lender, "lender@local").await?;
     market.lend(&lender, machines, lend::Offering::one_core(), settings.output).await?;
     lend::wait_until_idle(&market.client, &lender, machines as usize).await
 }

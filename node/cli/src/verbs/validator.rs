@@ -8,14 +8,14 @@ use deepmarket_gateway::{Gateway, GatewayConfig, Registrar};
 use deepmarket_genesis::{Genesis, Validator as Entry};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{TimeMs, Voucher};
+use deepmarket_wallet::{files::write_whole, keys};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     args::Validator,
     error::{Failure, Outcome, io},
-    keys,
     processes::{free_port, stop_signal},
-    settings::{Settings, write_whole},
+    settings::Settings,
 };
 
 /// How long a voucher can be used.
@@ -82,7 +82,7 @@ pub async fn run(settings: &Settings, verb: Validator) -> Outcome {
 pub fn init(dir: &Path, name: &str, host: &str, ports: Ports) -> Outcome<Entry> {
     let path = dir.join("validator.toml");
     if path.exists() {
-        return Err(Failure::user(format!("{} exists already", path.display())).hint("choose another folder with --dir"));
+        return Err(Failure::user(format!("{} exists already", path.display())).with_hint("choose another folder with --dir"));
     }
     let key = keys::read_or_make(&key_path(dir))?;
     let port = |asked: Option<u16>| asked.map_or_else(free_port, Ok);
@@ -111,7 +111,7 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
     let path = dir.join("validator.toml");
     let text = fs::read_to_string(&path)
         .map_err(io(path.display()))
-        .map_err(|f| f.hint("make a validator's folder with `deepmarket validator init`"))?;
+        .map_err(|f| f.with_hint("make a validator's folder with `deepmarket validator init`"))?;
     let file: ValidatorFile = toml::from_str(&text).map_err(|e| Failure::user(format!("{}: {e}", path.display())))?;
     let genesis = read_genesis(dir)?;
     let key = keys::read(&key_path(dir))?;
@@ -172,8 +172,9 @@ pub fn registrar_path(dir: &Path) -> PathBuf {
 
 fn read_genesis(dir: &Path) -> Outcome<Genesis> {
     let path = dir.join("genesis.toml");
-    let text =
-        fs::read_to_string(&path).map_err(io(path.display())).map_err(|f| f.hint("copy the market's genesis document there"))?;
+    let text = fs::read_to_string(&path)
+        .map_err(io(path.display()))
+        .map_err(|f| f.with_hint("copy the market's genesis document there"))?;
     Genesis::from_toml(&text).map_err(|e| Failure::user(format!("{}: {e}", path.display())))
 }
 

@@ -1,5 +1,6 @@
 use deepmarket_api::{DayEntry, DayLine};
 use deepmarket_types::Credits;
+use deepmarket_wallet::accounts;
 use serde::Serialize;
 
 use super::{job_label, machine_label};
@@ -22,7 +23,7 @@ struct Days {
 pub async fn run(settings: &Settings, who: Option<&str>, days: u32) -> Outcome {
     let id = settings.accounts.resolve(who, settings.account_name())?;
     let client = settings.client()?;
-    super::fetch(&client, id).await?;
+    accounts::fetch(&client, id).await?;
     let entries = client.days(id, days).await?;
     let is_profit = |entry: &&DayEntry| matches!(entry.line, DayLine::Profit(_));
     let profit = entries.iter().filter(is_profit).map(|entry| entry.credits).sum();

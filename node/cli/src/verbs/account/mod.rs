@@ -6,16 +6,14 @@ mod open;
 mod show;
 mod statement;
 
-pub use open::open_if_new;
-
 use std::collections::BTreeMap;
 
-use deepmarket_api::{AccountView, Client};
+use deepmarket_api::Client;
 use deepmarket_types::{AccountId, Action, JobId, MachineId};
 
 use crate::{
     args::Account,
-    error::{Failure, Outcome},
+    error::Outcome,
     output::{self, credits},
     settings::Settings,
 };
@@ -55,13 +53,6 @@ fn list(settings: &Settings) -> Outcome {
         Some((name, _)) => settings.output.next(format!("deepmarket account show {name}")),
     }
     Ok(())
-}
-
-/// The account, or an error that says what to do.
-pub async fn fetch(client: &Client, id: AccountId) -> Outcome<AccountView> {
-    client.account(id).await?.ok_or_else(|| {
-        Failure::user(format!("the market knows no account {id}")).hint("open one with `deepmarket account open`").code(2002)
-    })
 }
 
 /// Names of an account's machines and jobs, so that lists can say more than ids.

@@ -1,12 +1,12 @@
 use std::path::Path;
 
-use deepmarket_api::{AccountView, Client, VoucherRequest};
-use deepmarket_types::{AccountId, Action, SecretKey, Voucher};
+use deepmarket_api::VoucherRequest;
+use deepmarket_types::AccountId;
+use deepmarket_wallet::{accounts, keys};
 
-use super::{fetch, show};
+use super::show;
 use crate::{
     error::{Failure, Outcome, io},
-    keys,
     settings::Settings,
 };
 
@@ -18,7 +18,7 @@ pub async fn run(settings: &Settings, name: &str, identity: &str, voucher: Optio
     let id = AccountId::from_key(&key.public());
     let known = client.account(id).await?.is_some();
     if known {
-        return Err(Failure::user(format!("the account '{name}' is open already: {id}")).hint("choose another --name"));
+        return Err(Failure::user(format!("the account '{name}' is open already: {id}")).with_hint("choose another --name"));
     }
     let voucher = match voucher {
         Some(path) => {
@@ -27,24 +27,8 @@ pub async fn run(settings: &Settings, name: &str, identity: &str, voucher: Optio
         }
         None => client.voucher(&VoucherRequest { identity: identity.to_owned(), key: key.public() }).await?,
     };
-    open_with(&client, &key, voucher).await?;
-    let account = fetch(&client, id).await?;
+    let account = accounts::open_with(&client, &key, voucher).await?;
     settings.output.show(&account, || format!("account '{name}' is open\n{}", show::describe(&account, None)))?;
     settings.output.next("deepmarket data add <folder> --name <name>, or deepmarket lend start");
     Ok(())
-}
-
-async fn open_with(client: &Client, key: &SecretKey, voucher: Voucher) -> Outcome {
-    client.act(key, Action::OpenAccount { voucher }).await?;
-    Ok(())
-}
-
-/// Opens the account of a key with the gateway's registrar, unless it is open.
-pub async fn open_if_new(client: &Client, key: &SecretKey, identity: &str) -> Outcome<AccountView> {
-    let id = AccountId::from_key(&key.public());
-    if client.account(id).await?.is_none() {
-        let request = VoucherRequest { identity: identity.to_owned(), key: key.public() };
-        open_with(client, key, client.voucher(&request).await?).await?;
-    }
-    fetch(client, id).await
 }

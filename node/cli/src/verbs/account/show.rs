@@ -1,7 +1,7 @@
 use deepmarket_api::{AccountView, EstimateView};
+use deepmarket_wallet::accounts;
 use serde::Serialize;
 
-use super::fetch;
 use crate::{
     error::Outcome,
     output::{self, credits},
@@ -19,7 +19,7 @@ struct Shown {
 pub async fn run(settings: &Settings, who: Option<&str>) -> Outcome {
     let id = settings.accounts.resolve(who, settings.account_name())?;
     let client = settings.client()?;
-    let shown = Shown { account: fetch(&client, id).await?, estimate: client.estimate(id).await? };
+    let shown = Shown { account: accounts::fetch(&client, id).await?, estimate: client.estimate(id).await? };
     settings.output.show(&shown, || describe(&shown.account, Some(&shown.estimate)))?;
     settings.output.next("deepmarket account statement (why the balance is what it is), deepmarket account days (30 days)");
     Ok(())

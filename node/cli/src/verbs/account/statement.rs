@@ -1,5 +1,6 @@
 use deepmarket_api::{Statement, StatementCause};
 use deepmarket_types::Credits;
+use deepmarket_wallet::accounts;
 
 use super::Names;
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
 pub async fn run(settings: &Settings, who: Option<&str>) -> Outcome {
     let id = settings.accounts.resolve(who, settings.account_name())?;
     let client = settings.client()?;
-    super::fetch(&client, id).await?;
+    accounts::fetch(&client, id).await?;
     let statement = client.statement(id).await?;
     let names = Names::fetch(&client, id).await?;
     settings.output.show(&statement, || describe(&statement, &names))?;

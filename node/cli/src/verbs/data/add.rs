@@ -1,33 +1,19 @@
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
-use deepmarket_api::{ApiError, Client};
+use deepmarket_api::Client;
 use deepmarket_dataset::{Generator, Import, ImportError, Input, Options, S3Access, Sink, fetch, is_url, local_path};
 use deepmarket_job::{Features, Targets};
-use deepmarket_types::{ChainId, Hash, SecretKey};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use deepmarket_types::{ChainId, SecretKey};
+use deepmarket_wallet::datasets::{self, Dataset, Imported, Staged, Store};
 use serde::Serialize;
 use tempfile::TempDir;
-use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     args::Add,
     error::{Failure, Outcome},
     output::{self, Output},
-    settings::{Dataset, Settings},
+    settings::Settings,
 };
-
-/// Gateways that hold each blob, so that one of them may be lost.
-const COPIES: usize = 2;
-/// Shards that are stored at the same time.
-const AT_ONCE: usize = 4;
-/// How often a shard is tried, and the pause between, which grows.
-const TRIES: u32 = 4;
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What `data add` tells.
 #[derive(Serialize)]
@@ -57,7 +43,7 @@ pub async fn run(settings: &Settings, arguments: Add) -> Outcome {
         length: arguments.length,
         arrays: (arguments.x, arguments.y),
     };
-    let store = Store::connect(settings).await?;
+    let store = store(settings).await?;
     let output = settings.output;
     let mut places = Places::default();
     let input = match (&arguments.source, &arguments.train, &arguments.test) {
@@ -70,19 +56,19 @@ pub async fn run(settings: &Settings, arguments: Add) -> Outcome {
     let standardised = !options.raw;
     let staged = stage(output, move |sink| deepmarket_dataset::import(&input, &options, sink))
         .await?
-        .map_err(|e| Failure::user(places.told(&e.to_string())).code(e.code()))?;
-    let dataset = store.put(&staged, output).await?;
-    show(settings, &arguments.name, &staged.import, &dataset, standardised)
+        .map_err(|e| Failure::user(places.told(&e.to_string())).with_code(e.code()))?;
+    let imported = put(&store, staged, output).await?;
+    show(settings, &arguments.name, &imported, standardised)
 }
 
 pub async fn generate(settings: &Settings, kind: Generator, name: &str, samples: u64, seed: u64, length: u32) -> Outcome {
-    let store = Store::connect(settings).await?;
+    let store = store(settings).await?;
     let options = Options { seed, length, ..Options::new(name) };
     let staged = stage(settings.output, move |sink| deepmarket_dataset::generate(kind, samples, &options, sink))
         .await?
-        .map_err(|e| Failure::user(&e).code(e.code()))?;
-    let dataset = store.put(&staged, settings.output).await?;
-    show(settings, name, &staged.import, &dataset, false)
+        .map_err(|e| Failure::user(&e).with_code(e.code()))?;
+    let imported = put(&store, staged, settings.output).await?;
+    show(settings, name, &imported, false)
 }
 
 /// Imports a folder of IDX files and stores manifest and shards in the market.
@@ -97,11 +83,12 @@ pub async fn add(
     let (input, options) = (Input::One(folder.to_owned()), Options::new(name));
     let staged = stage(output, move |sink| deepmarket_dataset::import(&input, &options, sink))
         .await?
-        .map_err(|e| Failure::user(format!("{}: {e}", folder.display())).code(e.code()))?;
-    Store { client: client.clone(), chain: *chain, owner: owner.clone() }.put(&staged, output).await
+        .map_err(|e| Failure::user(format!("{}: {e}", folder.display())).with_code(e.code()))?;
+    Ok(put(&Store::new(client, chain, owner), staged, output).await?.dataset)
 }
 
-fn show(settings: &Settings, name: &str, import: &Import, dataset: &Dataset, standardised: bool) -> Outcome {
+fn show(settings: &Settings, name: &str, imported: &Imported, standardised: bool) -> Outcome {
+    let Imported { dataset, import } = imported;
     settings.datasets().add(name, dataset.clone())?;
     let told = Added { dataset, format: import.format.to_string(), classes: &import.classes, features: &import.features };
     settings.output.show(&told, || {
@@ -160,7 +147,7 @@ impl Places {
         };
         let path = fetch(source, &S3Access::from_environment(), folder.path(), &told).await;
         bar.finish_and_clear();
-        let path = path.map_err(|e| Failure::environment(&e).code(e.code()))?;
+        let path = path.map_err(|e| Failure::environment(&e).with_code(e.code()))?;
         // Credentials that an address may carry aren't shown again.
         let shown = match source.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
             Some((scheme, rest)) => format!("{scheme}://{rest}"),
@@ -178,93 +165,45 @@ impl Places {
     }
 }
 
-/// Shards on this machine's disk, each in a file named by its hash.
-struct Staged {
-    folder: TempDir,
-    import: Import,
+/// Where this market's shards are stored, for the account that signs.
+async fn store(settings: &Settings) -> Outcome<Store> {
+    let client = settings.client()?;
+    let chain = client.status().await?.chain;
+    // All gateways that the market has, so that copies go to different ones.
+    let client = client.discover().await.unwrap_or(client);
+    Ok(Store::new(&client, &chain, &settings.signer()?))
 }
 
-/// Runs an import in the background; its shards go to a temporary folder.
+/// Runs an import in the background, with a bar.
 async fn stage(
     output: Output,
     work: impl FnOnce(Sink<'_>) -> Result<Import, ImportError> + Send + 'static,
 ) -> Outcome<Result<Staged, ImportError>> {
-    let folder = tempfile::tempdir().map_err(|e| Failure::environment(format!("no temporary folder: {e}")))?;
-    let path = folder.path().to_owned();
     let bar = output.bytes_bar("cutting shards", 0);
-    let told = bar.clone();
-    let import = spawn_blocking(move || {
-        work(&mut |hash: Hash, bytes: Vec<u8>| -> io::Result<()> {
-            told.inc_length(bytes.len() as u64);
-            told.inc(bytes.len() as u64);
-            fs::write(path.join(hash.to_hex()), bytes)
-        })
-    })
-    .await
-    .map_err(Failure::bug)?;
+    let tell = |_, done, _| {
+        bar.set_length(done);
+        bar.set_position(done);
+    };
+    let staged = datasets::stage(work, &tell).await;
     bar.finish_and_clear();
-    Ok(import.map(|import| Staged { folder, import }))
+    staged
 }
 
-/// Where shards are stored, and by whom.
-struct Store {
-    client: Client,
-    chain: ChainId,
-    owner: SecretKey,
-}
-
-impl Store {
-    async fn connect(settings: &Settings) -> Outcome<Store> {
-        let client = settings.client()?;
-        let chain = client.status().await?.chain;
-        // All gateways that the market has, so that copies go to different ones.
-        let client = client.discover().await.unwrap_or(client);
-        Ok(Store { client, chain, owner: settings.signer()? })
-    }
-
-    /// Stores the shards that gateways don't have yet, and the manifest last: who knows it finds all of it.
-    async fn put(&self, staged: &Staged, output: Output) -> Outcome<Dataset> {
-        let manifest = &staged.import.manifest;
-        let bytes = manifest.to_bytes();
-        let shards: BTreeMap<Hash, u64> =
-            manifest.splits.iter().flat_map(|split| &split.shards).map(|shard| (shard.hash, shard.bytes)).collect();
-        let total = shards.values().sum::<u64>() + bytes.len() as u64;
-        let bar = output.bytes_bar("storing shards", total);
-        let puts = stream::iter(shards).map(|(hash, length)| {
-            let (bar, path) = (&bar, staged.folder.path().join(hash.to_hex()));
-            async move {
-                let content = tokio::fs::read(&path).await.map_err(crate::error::io(path.display()))?;
-                self.put_one(&hash, content).await?;
-                bar.inc(length);
-                Ok::<(), Failure>(())
-            }
-        });
-        let outcome: Outcome = puts.buffer_unordered(AT_ONCE).try_collect().await;
-        if let Err(failure) = outcome {
-            bar.abandon();
-            return Err(failure.hint("run the same command again: what is stored already is skipped"));
+/// Stores the shards, with a bar.
+async fn put(store: &Store, staged: Staged, output: Output) -> Outcome<Imported> {
+    let bar = output.bytes_bar("storing shards", 0);
+    let tell = |_, done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    match store.put(staged, &tell).await {
+        Ok(imported) => {
+            bar.finish_and_clear();
+            Ok(imported)
         }
-        let manifest_hash = self.put_one(&manifest.hash(), bytes).await?;
-        bar.finish_and_clear();
-        let splits = manifest.splits.iter().map(|split| (split.name.clone(), split.samples)).collect();
-        Ok(Dataset { manifest: manifest_hash, splits, bytes: total })
-    }
-
-    /// Stores one blob; a market that doesn't answer just now is asked again.
-    async fn put_one(&self, hash: &Hash, content: Vec<u8>) -> Outcome<Hash> {
-        let content = bytes::Bytes::from(content);
-        let mut attempt = 1;
-        loop {
-            let error: ApiError = match self.client.put_blob(&self.owner, &self.chain, content.clone(), COPIES).await {
-                Ok(stored) if stored == *hash => return Ok(stored),
-                Ok(stored) => return Err(Failure::bug(format!("blob {hash} was stored as {stored}"))),
-                Err(error) => error,
-            };
-            if !error.retryable() || attempt == TRIES {
-                return Err(error.into());
-            }
-            sleep(PAUSE * attempt).await;
-            attempt += 1;
+        Err(failure) => {
+            bar.abandon();
+            Err(failure.with_hint("run the same command again: what is stored already is skipped"))
         }
     }
 }

@@ -3,13 +3,14 @@ use std::{fs, path::Path};
 use deepmarket_api::{Client, client::DownloadError};
 use deepmarket_job::DatasetManifest;
 use deepmarket_types::Hash;
+use deepmarket_wallet::files::write_whole;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use crate::{
     error::{Failure, Outcome, io},
     output,
-    settings::{Settings, write_whole},
+    settings::Settings,
 };
 
 /// Shards that are fetched at the same time.
@@ -21,13 +22,13 @@ pub async fn run(settings: &Settings, dataset: &str, out: &Path) -> Outcome {
         Some(known) => known.manifest,
         None => dataset.trim_start_matches("blake3:").parse().map_err(|_| {
             Failure::user(format!("no dataset is named '{dataset}' on this machine, and it is no hash"))
-                .hint("`deepmarket data ls` lists the names")
+                .with_hint("`deepmarket data ls` lists the names")
         })?,
     };
     let client = settings.client()?;
     let client = client.discover().await.unwrap_or(client);
     let bytes = client.get_blob(hash, &|_| {}).await?;
-    let manifest = DatasetManifest::from_bytes(&bytes).map_err(|e| Failure::user(&e).code(e.code()))?;
+    let manifest = DatasetManifest::from_bytes(&bytes).map_err(|e| Failure::user(&e).with_code(e.code()))?;
     fs::create_dir_all(out).map_err(io(out.display()))?;
     write_whole(&out.join("manifest.json"), &bytes)?;
 
@@ -55,7 +56,7 @@ pub async fn run(settings: &Settings, dataset: &str, out: &Path) -> Outcome {
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
-        .map_err(|e| e.hint("run the same command again: what is here already is kept"))?;
+        .map_err(|e| e.with_hint("run the same command again: what is here already is kept"))?;
     bar.finish_and_clear();
     let kept = kept.into_iter().filter(|kept| *kept).count();
     let report = json!({ "dataset": manifest.name, "manifest": hash, "shards": files.len(), "kept": kept, "bytes": total });

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use deepmarket_api::{HistoryEntry, JobEvent, Progress};
 use deepmarket_types::{JobId, TimeMs};
+use deepmarket_wallet::jobs;
 use futures::StreamExt as _;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::{
 
 pub async fn run(settings: &Settings, job: JobId, follow: bool) -> Outcome {
     let client = settings.client()?;
-    let view = super::fetch(&client, job).await?;
+    let view = jobs::fetch(&client, job).await?;
     let known = super::known(&client, job).await?;
     let output = settings.output;
     let mut story = Story::default();

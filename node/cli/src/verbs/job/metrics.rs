@@ -3,6 +3,7 @@ use std::ops::Range;
 use deepmarket_api::{Client, JobEvent, JobView, ProgressKind};
 use deepmarket_job::{JobSpec, Kind, Schedule};
 use deepmarket_types::{Event, JobId};
+use deepmarket_wallet::jobs;
 use futures::StreamExt as _;
 use serde_json::json;
 
@@ -20,7 +21,7 @@ use crate::{
 
 pub async fn run(settings: &Settings, job: JobId, follow: bool, as_csv: bool) -> Outcome {
     let client = settings.client()?;
-    let view = super::fetch(&client, job).await?;
+    let view = jobs::fetch(&client, job).await?;
     let mut known = super::known(&client, job).await?;
     let samples_of = samples_of(&client, &view, &known).await;
     let output = settings.output;
@@ -78,7 +79,7 @@ pub async fn run(settings: &Settings, job: JobId, follow: bool, as_csv: bool) ->
         sight.is_back();
     }
     if !as_csv && !output.is_json() {
-        show(&super::fetch(&client, job).await?, &known)?;
+        show(&jobs::fetch(&client, job).await?, &known)?;
     }
     Ok(())
 }
@@ -117,7 +118,7 @@ async fn schedule(client: &Client, view: &JobView, known: &Known) -> Option<(Sch
         Event::Members { members, .. } => u32::try_from(members.len()).ok(),
         _ => None,
     })?;
-    let manifest = super::manifest(client, &spec).await.ok()?;
+    let manifest = jobs::manifest(client, &spec).await.ok()?;
     let split = manifest.split(&spec.data.train).ok()?;
     let schedule = Schedule::new(&spec, split.samples, world);
     Some((schedule, split.shards.iter().map(|shard| shard.samples).collect()))
@@ -157,7 +158,7 @@ fn describe(view: &JobView, record: &Record, batches: &Batches, canvas: Canvas) 
 /// The training loss by round, and what is known of the validation split by epoch; empty where nothing is known yet, or where
 /// nothing is trained.
 pub fn curves(view: &JobView, record: &Record, canvas: Canvas) -> String {
-    match super::kind_of(view) {
+    match jobs::kind_of(view) {
         Kind::Train => curves_of(record, canvas),
         Kind::Evaluate | Kind::Predict => String::new(),
     }

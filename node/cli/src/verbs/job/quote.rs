@@ -1,11 +1,12 @@
 use std::path::Path;
 
-use deepmarket_api::{Client, Quote, QuoteRequest, SlotQuote};
-use deepmarket_job::{JobSpec, Kind};
+use deepmarket_api::{Quote, SlotQuote};
+use deepmarket_job::JobSpec;
 use deepmarket_types::{Credits, TimeMs};
+use deepmarket_wallet::jobs;
 
 use crate::{
-    error::{Failure, Outcome},
+    error::Outcome,
     output::{self, aligned, credits},
     settings::Settings,
     verbs::market::slot_name,
@@ -14,23 +15,10 @@ use crate::{
 pub async fn run(settings: &Settings, file: &Path) -> Outcome {
     let client = settings.client()?;
     let spec = super::read_spec(&client, file, &settings.datasets()).await?;
-    let quote = quote(&client, &spec).await?;
+    let quote = jobs::quote(&client, &spec).await?;
     settings.output.show(&quote, || describe(&spec, &quote))?;
     settings.output.next(format!("deepmarket job submit {} --follow", file.display()));
     Ok(())
-}
-
-/// Asks the market what the job would cost.
-pub async fn quote(client: &Client, spec: &JobSpec) -> Outcome<Quote> {
-    let manifest = super::manifest(client, spec).await?;
-    let samples = |name: &str| manifest.split(name).map(|split| split.samples).map_err(|e| Failure::user(&e).code(e.code()));
-    let request = QuoteRequest {
-        spec: hex::encode(spec.to_bytes()),
-        // A dataset that is only evaluated on needs no split to train on.
-        train_samples: if spec.kind == Kind::Train { samples(&spec.data.train)? } else { 0 },
-        validate_samples: samples(&spec.data.validate)?,
-    };
-    Ok(client.quote(&request).await?)
 }
 
 /// A quote for people: the four slots, then what would happen.

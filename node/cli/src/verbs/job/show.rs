@@ -1,6 +1,7 @@
 use deepmarket_api::JobView;
 use deepmarket_job::Kind;
 use deepmarket_types::{Event, JobId, JobReason, JobState, LeaseId, PanicReason, TimeMs};
+use deepmarket_wallet::{jobs, words};
 
 use super::{
     metrics,
@@ -10,7 +11,7 @@ use crate::{
     error::Outcome,
     output::{self, credits},
     settings::Settings,
-    verbs::{events, validator::now},
+    verbs::validator::now,
 };
 
 pub async fn list(settings: &Settings, all: bool) -> Outcome {
@@ -51,8 +52,8 @@ fn table_of(jobs: &[JobView], now: TimeMs) -> String {
 
 pub async fn run(settings: &Settings, job: JobId) -> Outcome {
     let client = settings.client()?;
-    let view = super::fetch(&client, job).await?;
-    let history = super::history(&client, job).await?;
+    let view = jobs::fetch(&client, job).await?;
+    let history = jobs::history(&client, job).await?;
     let record = Record::of(client.all_progress(job).await?);
     let times = record.times();
     let value = serde_json::json!({ "job": view, "history": history, "workers": times, "epochs": record.epochs() });
@@ -77,7 +78,7 @@ pub async fn run(settings: &Settings, job: JobId) -> Outcome {
 pub fn next(job: &JobView) -> Option<String> {
     let id = job.id;
     match job.state {
-        JobState::Finished(_) if super::kind_of(job) == Kind::Train => {
+        JobState::Finished(_) if jobs::kind_of(job) == Kind::Train => {
             Some(format!("deepmarket job result {id} --out result --evaluate"))
         }
         JobState::Finished(_) => Some(format!("deepmarket job result {id} --out result")),
@@ -147,7 +148,7 @@ pub fn describe(job: &JobView) -> String {
             l.rank.to_string(),
             l.id.to_string(),
             l.machine.to_string(),
-            events::lease_state(&l.state),
+            words::lease_state(&l.state),
             l.rounds.to_string(),
             l.samples.to_string(),
             output::duration(l.cpu_ms),

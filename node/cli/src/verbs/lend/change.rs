@@ -19,7 +19,9 @@ pub async fn run(settings: &Settings, args: &Change) -> Outcome {
     // A machine that joined without an offer has none to begin with.
     let present = view.pending.or(view.offer);
     if present.is_some() && args.offer.is_empty() {
-        return Err(Failure::user("nothing was named that should change").hint("for example: deepmarket lend change --cores 2"));
+        return Err(
+            Failure::user("nothing was named that should change").with_hint("for example: deepmarket lend change --cores 2")
+        );
     }
     let clock = market::clock(&client).await?;
     let before = present.map_or(Offering::one_core(), |offer| Offering::present(&offer));

@@ -1,5 +1,5 @@
-use deepmarket_api::Client;
-use deepmarket_types::{AccountId, Action, Offer, SecretKey, TimeMs};
+use deepmarket_types::{AccountId, Offer};
+use deepmarket_wallet::{accounts, offers};
 use serde_json::json;
 
 use super::{
@@ -9,18 +9,18 @@ use super::{
 use crate::{
     args::{Invite, OfferFlags},
     error::Outcome,
-    invite_code::InviteCode,
     settings::Settings,
-    verbs::{account, market},
+    verbs::market,
     when::MarketClock,
 };
 
 pub async fn run(settings: &Settings, args: &Invite) -> Outcome {
     let (client, owner) = (settings.client()?, settings.signer()?);
-    account::fetch(&client, AccountId::from_key(&owner.public())).await?;
+    accounts::fetch(&client, AccountId::from_key(&owner.public())).await?;
     let clock = market::clock(&client).await?;
     let offer = wished(&args.offer, &clock)?;
-    let (code, expires) = post(&client, &owner, offer, &clock, args.expires).await?;
+    let expires = clock.now.plus(args.expires);
+    let code = offers::post_invite(&client, &owner, offer, expires).await?;
     // One is enough to type: it names the others.
     let gateway = client.gateways().first().cloned().unwrap_or_default();
     let command = format!("deepmarket lend join {code} --gateway {gateway}");
@@ -53,19 +53,4 @@ pub fn wished(flags: &OfferFlags, clock: &MarketClock) -> Outcome<Option<Offer>>
         true => Ok(None),
         false => Offering::one_core().with(flags, clock)?.unmeasured().map(Some),
     }
-}
-
-/// Makes a code and tells the market its public half.
-pub async fn post(
-    client: &Client,
-    owner: &SecretKey,
-    offer: Option<Offer>,
-    clock: &MarketClock,
-    lifetime_ms: u64,
-) -> Outcome<(InviteCode, TimeMs)> {
-    let code = InviteCode::generate();
-    let expires = clock.now.plus(lifetime_ms);
-    let chain = client.status().await?.chain;
-    client.act(owner, Action::Invite { code: code.key(&chain).public(), offer, expires }).await?;
-    Ok((code, expires))
 }

@@ -6,6 +6,7 @@ use std::{
 
 use deepmarket_api::{Client, InviteView};
 use deepmarket_types::{AccountId, Action, MachineConfig, MachineId, Offer, PublicKey, join_proof};
+use deepmarket_wallet::{files::write_whole, invite_code::InviteCode, keys};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,10 +17,8 @@ use super::{
 use crate::{
     args::Join,
     error::{Failure, Outcome, io},
-    invite_code::InviteCode,
-    keys,
     processes::stop_signal,
-    settings::{Settings, write_whole},
+    settings::Settings,
     verbs::market,
     when::MarketClock,
 };
@@ -43,7 +42,7 @@ pub struct Joined {
 }
 
 pub async fn run(settings: &Settings, args: &Join) -> Outcome {
-    let code: InviteCode = typed(&args.code)?.parse().map_err(mistyped)?;
+    let code = read_code(&args.code)?;
     let stop = stop_signal(args.with_parent)?;
     let client = settings.client()?;
     let name = args.machine.clone().unwrap_or_else(host_name);
@@ -74,17 +73,13 @@ pub async fn run(settings: &Settings, args: &Join) -> Outcome {
 }
 
 /// The code as an argument, or from standard input: arguments are seen by everybody on a machine.
-fn typed(argument: &str) -> Outcome<String> {
-    if argument != "-" {
-        return Ok(argument.to_owned());
+pub fn read_code(argument: &str) -> Outcome<InviteCode> {
+    let mut typed = argument.to_owned();
+    if argument == "-" {
+        typed.clear();
+        std::io::stdin().lock().read_line(&mut typed).map_err(io("reading the code from standard input"))?;
     }
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).map_err(io("reading the code from standard input"))?;
-    Ok(line)
-}
-
-fn mistyped(why: String) -> Failure {
-    Failure::user(why).hint("type it as it was shown; dashes and capitals don't matter")
+    typed.parse().map_err(|why: String| Failure::user(why).with_hint("type it as it was shown; dashes and capitals don't matter"))
 }
 
 /// Measures the machine and joins it to the account that made the code, unless it joined with this code before.
@@ -111,7 +106,7 @@ async fn join(
     };
     if invite.expires <= clock.now {
         let message = format!("the code is void since {} {}", clock.show(invite.expires), clock.zone());
-        return Err(Failure::user(message).hint("ask for a new one: deepmarket lend invite").code(INVITE_UNKNOWN));
+        return Err(Failure::user(message).with_hint("ask for a new one: deepmarket lend invite").with_code(INVITE_UNKNOWN));
     }
     settings.output.say("measuring this machine");
     let config = verify::measure(folder, name).await?;
@@ -128,8 +123,8 @@ fn unknown() -> Failure {
     Failure::user(
         "no open invitation of this market has this code: it was used already, its time is over, or a character is wrong",
     )
-    .hint("compare it with what was shown, or ask for a new one: deepmarket lend invite")
-    .code(INVITE_UNKNOWN)
+    .with_hint("compare it with what was shown, or ask for a new one: deepmarket lend invite")
+    .with_code(INVITE_UNKNOWN)
 }
 
 /// Has this machine what was offered of it, unseen? If not the code stays good for another one.
@@ -138,8 +133,8 @@ fn check(invite: &InviteView, config: &MachineConfig) -> Outcome {
     match Offering::present(offer).of(&config.resources) {
         Ok(_) => Ok(()),
         Err(failure) => Err(Failure::user(format!("the invitation offers more than this machine has: {failure}"))
-            .hint("ask its owner for an invitation that offers less, or without an offer: deepmarket lend invite")
-            .code(2033)),
+            .with_hint("ask its owner for an invitation that offers less, or without an offer: deepmarket lend invite")
+            .with_code(2033)),
     }
 }
 

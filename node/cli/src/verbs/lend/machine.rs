@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use deepmarket_api::{Client, MachineView};
 use deepmarket_types::{AccountId, MachineId};
+use deepmarket_wallet::keys;
 
 use crate::{
     error::{Failure, Outcome},
-    keys,
     settings::Settings,
 };
 
@@ -16,7 +16,7 @@ pub fn folder(settings: &Settings, name: &str) -> Outcome<PathBuf> {
     let fine = !name.is_empty() && name.len() <= 40 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if !fine || name.starts_with('.') {
         return Err(Failure::user(format!("'{name}' can't be a machine's name"))
-            .hint("use at most 40 letters, digits, '-', '_' and '.'; the first is no '.'"));
+            .with_hint("use at most 40 letters, digits, '-', '_' and '.'; the first is no '.'"));
     }
     Ok(settings.home.join("machines").join(name))
 }
@@ -39,15 +39,15 @@ pub async fn find(settings: &Settings, client: &Client, who: &str) -> Outcome<Ma
         several => {
             let ids: Vec<String> = named.iter().map(|machine| machine.id.to_string()).collect();
             let message = format!("the account has {several} machines called '{who}': {}", ids.join(", "));
-            Err(Failure::user(message).hint("name one of them by its id: --machine dmm1…"))
+            Err(Failure::user(message).with_hint("name one of them by its id: --machine dmm1…"))
         }
     }
 }
 
 fn unknown(message: String) -> Failure {
     Failure::user(message)
-        .hint("`deepmarket lend status` lists the account's machines, `deepmarket lend start` lends this one")
-        .code(2037)
+        .with_hint("`deepmarket lend status` lists the account's machines, `deepmarket lend start` lends this one")
+        .with_code(2037)
 }
 
 /// The id of a machine whose key is on this host.
@@ -66,5 +66,5 @@ pub fn check_owner(view: &MachineView, owner: AccountId) -> Outcome {
         return Ok(());
     }
     let message = format!("{} '{}' belongs to the account {}, not to {owner}", view.id, view.config.name, view.owner);
-    Err(Failure::user(message).hint("sign with its owner's account: --account NAME").code(2038))
+    Err(Failure::user(message).with_hint("sign with its owner's account: --account NAME").with_code(2038))
 }

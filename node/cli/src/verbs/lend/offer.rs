@@ -6,12 +6,13 @@ use deepmarket_api::Client;
 use deepmarket_types::{
     Action, Availability, ChangeMode, MachineConfig, MachineId, Offer, Resources, SecretKey, UnitPrices, machine_proof,
 };
+use deepmarket_wallet::keys;
 
 use super::{machine, verify};
 use crate::{
     args::OfferFlags,
     error::{Failure, Outcome},
-    keys, output,
+    output,
     share::Share,
     when::{self, MarketClock},
 };
@@ -94,7 +95,7 @@ impl Offering {
             if share.of(has) > has {
                 let message = format!("{} {what} should be lent, but the machine has {has}", share.of(has));
                 let hint = format!("lend at most that ({flag} {has}); if the machine has changed: deepmarket lend verify");
-                return Err(Failure::user(message).hint(hint).code(2033));
+                return Err(Failure::user(message).with_hint(hint).with_code(2033));
             }
         }
         let [cores, ram_mib, disk_mib, gpus] = amounts.map(|(.., share, has)| share.of(has));
@@ -107,7 +108,7 @@ impl Offering {
             [("--cores", self.cores), ("--ram-mib", self.ram_mib), ("--disk-mib", self.disk_mib), ("--gpus", self.gpus)];
         if let Some((flag, share)) = amounts.iter().find(|(_, share)| matches!(share, Share::Percent(_))) {
             return Err(Failure::user(format!("{flag} {share}: a share of a machine that isn't known yet can't be offered"))
-                .hint(
+                .with_hint(
                     "name an amount, or invite without an offer and use `deepmarket lend change --machine ID` once it has joined",
                 ));
         }
@@ -117,7 +118,7 @@ impl Offering {
 
     fn offer_of(&self, cores: u64, ram_mib: u64, disk_mib: u64, gpus: u64) -> Outcome<Offer> {
         if cores == 0 {
-            return Err(Failure::user("an offer needs at least one core").hint("lend one: --cores 1").code(2034));
+            return Err(Failure::user("an offer needs at least one core").with_hint("lend one: --cores 1").with_code(2034));
         }
         let count = |amount: u64| u32::try_from(amount).map_err(|_| Failure::user(format!("{amount} is too many")));
         let resources = Resources { cores: count(cores)?, gpus: count(gpus)?, ram_mib, disk_mib };

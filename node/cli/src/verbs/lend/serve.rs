@@ -2,14 +2,14 @@ use std::path::Path;
 
 use deepmarket_api::{ApiError, Client};
 use deepmarket_types::{Action, ChangeMode, MachineId, SecretKey};
+use deepmarket_wallet::keys;
 use deepmarket_worker::WorkerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::machine;
 use crate::{
     args::Reach,
-    error::Outcome,
-    keys,
+    error::{Outcome, of_worker},
     processes::{stop_signal, trainer},
     settings::Settings,
 };
@@ -35,7 +35,7 @@ pub async fn serve(client: &Client, folder: &Path, reach: &Reach, stop: Cancella
         announce: reach.public_address.clone(),
         trainer: trainer()?,
     };
-    Ok(deepmarket_worker::run(config, stop).await?)
+    deepmarket_worker::run(config, stop).await.map_err(of_worker)
 }
 
 /// Other workers must reach this machine. Where the market is on this very host they are too, and nothing is opened to others.

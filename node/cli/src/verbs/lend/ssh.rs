@@ -1,16 +1,23 @@
 use std::time::Duration;
 
-use deepmarket_types::AccountId;
+use deepmarket_api::Client;
+use deepmarket_types::{AccountId, Offer, SecretKey};
+use deepmarket_wallet::{accounts, invite_code::InviteCode, offers};
 use serde_json::Value;
 
-use super::{invite, join::Joined, offer, serve};
+use super::{
+    invite,
+    join::{Joined, read_code},
+    offer, serve,
+};
 use crate::{
     args::Ssh,
     error::{Failure, Outcome},
     processes::stop_signal,
     remote::{Connection, Session},
     settings::Settings,
-    verbs::{account, market},
+    verbs::market,
+    when::MarketClock,
 };
 
 /// How long the invitation holds: it is used at once.
@@ -18,12 +25,40 @@ const INVITATION_MS: u64 = 10 * 60_000;
 /// How long asking for the program's version may take.
 const CHECK_WITHIN: Duration = Duration::from_secs(60);
 
+/// Who makes the one-time code, and so ends the offer.
+enum Inviter {
+    /// The account that signs here.
+    Account(SecretKey),
+    /// Somebody elsewhere made it already; no account is needed here.
+    Elsewhere(InviteCode),
+}
+
+impl Inviter {
+    async fn find(settings: &Settings, client: &Client, code: Option<InviteCode>) -> Outcome<Inviter> {
+        if let Some(code) = code {
+            return Ok(Inviter::Elsewhere(code));
+        }
+        let owner = settings.signer()?;
+        accounts::fetch(client, AccountId::from_key(&owner.public())).await?;
+        Ok(Inviter::Account(owner))
+    }
+
+    async fn code(&self, client: &Client, offer: Option<Offer>, clock: &MarketClock) -> Outcome<InviteCode> {
+        match self {
+            Inviter::Account(owner) => offers::post_invite(client, owner, offer, clock.now.plus(INVITATION_MS)).await,
+            Inviter::Elsewhere(code) => Ok(code.clone()),
+        }
+    }
+}
+
 pub async fn run(settings: &Settings, args: &Ssh) -> Outcome {
-    let stop = stop_signal(false)?;
+    // Before standard input tells the parent's end.
+    let given = args.code.as_deref().map(read_code).transpose()?;
+    let stop = stop_signal(args.with_parent)?;
     let target = args.target.parse().map_err(Failure::user)?;
     let connection = Connection { target, identity: args.identity.clone(), known_hosts: args.known_hosts.clone() };
-    let (client, owner) = (settings.client()?, settings.signer()?);
-    account::fetch(&client, AccountId::from_key(&owner.public())).await?;
+    let client = settings.client()?;
+    let inviter = Inviter::find(settings, &client, given).await?;
     let clock = market::clock(&client).await?;
     let offer = invite::wished(&args.offer, &clock)?;
 
@@ -34,7 +69,7 @@ pub async fn run(settings: &Settings, args: &Ssh) -> Outcome {
         () = stop.cancelled() => return Ok(()),
     };
     settings.output.say(format!("{} has {version}", args.target));
-    let (code, _) = invite::post(&client, &owner, offer, &clock, INVITATION_MS).await?;
+    let code = inviter.code(&client, offer, &clock).await?;
     let gateways = client.gateways().join(",");
     let mut command = vec![args.program.as_str(), "lend", "join", "-", "--with-parent", "--json", "--gateway", &gateways];
     command.extend(args.machine.iter().flat_map(|name| ["--machine", name]));
@@ -64,9 +99,16 @@ pub async fn run(settings: &Settings, args: &Ssh) -> Outcome {
     session.end().await;
     // Asked to stop while it was joining: it may have joined all the same.
     let late = session.answer().await.and_then(|answer| understood(answer).ok());
-    if let Some(joined) = joined.or(late) {
-        serve::withdraw(&client, &owner, joined.machine).await?;
-        settings.output.say("the machine is free again, and its offer has ended");
+    match (joined.or(late), &inviter) {
+        (Some(joined), Inviter::Account(owner)) => {
+            serve::withdraw(&client, owner, joined.machine).await?;
+            settings.output.say("the machine is free again, and its offer has ended");
+        }
+        (Some(joined), Inviter::Elsewhere(_)) => {
+            settings.output.say("the machine is free again");
+            settings.output.next(format!("its owner ends its offer: deepmarket lend stop --machine {}", joined.machine));
+        }
+        (None, _) => {}
     }
     match ended {
         Some(status) => Err(connection.explain(status, &session.last_words().await, &args.program)),
@@ -79,11 +121,11 @@ fn understood(answer: Value) -> Outcome<Joined> {
     if let Some(error) = answer.get("error") {
         let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let code = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()).unwrap_or_default();
-        return Err(Failure::user(format!("over there: {}", text("message"))).hint(text("hint")).code(code));
+        return Err(Failure::user(format!("over there: {}", text("message"))).with_hint(text("hint")).with_code(code));
     }
     serde_json::from_value(answer).map_err(|e| {
         Failure::environment(format!("the program over there answers in another way: {e}"))
-            .hint("is it of the same release as this one?")
+            .with_hint("is it of the same release as this one?")
     })
 }
 
@@ -95,7 +137,7 @@ mod tests {
     fn an_error_over_there_is_told_in_its_own_words() {
         let answer = serde_json::json!({ "error": { "code": 2043, "message": "no such code", "hint": "ask again" } });
         let failure = understood(answer).err().unwrap();
-        assert_eq!((failure.to_string().as_str(), failure.what_to_do()), ("over there: no such code", "ask again"));
+        assert_eq!((failure.to_string().as_str(), failure.hint()), ("over there: no such code", "ask again"));
         let failure = understood(serde_json::json!({ "version": 9 })).err().unwrap();
         assert!(failure.to_string().contains("in another way"), "{failure}");
     }

@@ -1,22 +1,17 @@
 use deepmarket_types::AccountId;
+use deepmarket_wallet::accounts;
 
 use super::{
     machine,
     offer::{self, Offering},
     serve, verify,
 };
-use crate::{
-    args::Start,
-    error::Outcome,
-    processes::stop_signal,
-    settings::Settings,
-    verbs::{account, market},
-};
+use crate::{args::Start, error::Outcome, processes::stop_signal, settings::Settings, verbs::market};
 
 pub async fn run(settings: &Settings, args: &Start) -> Outcome {
     let stop = stop_signal(false)?;
     let (client, owner) = (settings.client()?, settings.signer()?);
-    account::fetch(&client, AccountId::from_key(&owner.public())).await?;
+    accounts::fetch(&client, AccountId::from_key(&owner.public())).await?;
     let clock = market::clock(&client).await?;
     let offering = Offering::one_core().with(&args.offer, &clock)?;
     let folder = machine::folder(settings, &args.machine)?;

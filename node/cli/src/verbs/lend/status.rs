@@ -49,7 +49,7 @@ pub async fn wait_until_idle(client: &Client, owner: &SecretKey, count: usize) -
         }
         if Instant::now() > deadline {
             return Err(Failure::environment(format!("only {ready} of {count} machines came into contact with the market"))
-                .hint("see the output.log files in the machines' folders"));
+                .with_hint("see the output.log files in the machines' folders"));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

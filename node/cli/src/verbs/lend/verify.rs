@@ -1,14 +1,15 @@
 use std::{fs, path::Path};
 
 use deepmarket_types::{MachineConfig, TimeMs};
+use deepmarket_wallet::files::write_whole;
 use serde::{Deserialize, Serialize};
 
 use super::machine;
 use crate::{
-    error::{Failure, Outcome, io},
+    error::{Failure, Outcome, io, of_worker},
     output,
     processes::trainer,
-    settings::{Settings, write_whole},
+    settings::Settings,
     verbs::validator::now,
 };
 
@@ -32,7 +33,7 @@ pub async fn run(settings: &Settings, name: &str) -> Outcome {
 
 /// Measures this machine with the trainer that will run on it, and keeps the result in its folder.
 pub async fn measure(folder: &Path, name: &str) -> Outcome<MachineConfig> {
-    let config = deepmarket_worker::measure(&trainer()?, name, folder).await?;
+    let config = deepmarket_worker::measure(&trainer()?, name, folder).await.map_err(of_worker)?;
     let measurement = Measurement { measured: now(), config };
     let text = serde_json::to_string_pretty(&measurement).map_err(Failure::bug)?;
     write_whole(&folder.join("config.json"), text.as_bytes())?;

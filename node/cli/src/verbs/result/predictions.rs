@@ -34,8 +34,8 @@ pub fn header(predictions: &Predictions) -> Vec<u8> {
 pub fn outputs<'a>(predictions: &Predictions, shard: &PredictedShard, blob: &'a [u8]) -> Outcome<&'a [u8]> {
     let refuse = |why: String| {
         Failure::environment(format!("the outputs of shard {} can't be used: {why}", shard.index))
-            .hint("the job's workers made them wrongly: submit it again")
-            .code(3031)
+            .with_hint("the job's workers made them wrongly: submit it again")
+            .with_code(3031)
     };
     let tensors = SafeTensors::deserialize(blob).map_err(|e| refuse(e.to_string()))?;
     let tensor = tensors.tensor(OUTPUTS).map_err(|e| refuse(e.to_string()))?;

@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
 
 use deepmarket_types::{Event, LeaseId, LeaseState};
-
-use crate::verbs::events;
+use deepmarket_wallet::words;
 
 /// What the chain tells of a job's workers, in sentences: who got ready, joined, left or was lost, and who goes on. Takes events in
 /// the chain's order.
@@ -45,8 +44,8 @@ impl Story {
         match state {
             // Told when it left those that train.
             LeaseState::Finished => "reported the model".into(),
-            _ if self.ended.contains_key(&lease) => events::lease_state(state),
-            _ => format!("{}; it was not training", events::lease_state(state)),
+            _ if self.ended.contains_key(&lease) => words::lease_state(state),
+            _ => format!("{}; it was not training", words::lease_state(state)),
         }
     }
 

@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use deepmarket_api::{LeaseView, Progress, ProgressKind};
 use deepmarket_types::TimeMs;
+use deepmarket_wallet::words;
 use serde::Serialize;
 
-use crate::{output, verbs::events};
+use crate::output;
 
 /// Where one worker's time went, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -84,7 +85,7 @@ pub(super) fn of(reports: &BTreeMap<(u32, u64), Progress>) -> Vec<WorkerTimes> {
 pub fn table(times: &[WorkerTimes], leases: &[LeaseView]) -> String {
     let rows = times.iter().map(|worker| {
         let lease = leases.iter().find(|lease| lease.rank == worker.rank);
-        let state = lease.map_or("?".into(), |lease| events::lease_state(&lease.state));
+        let state = lease.map_or("?".into(), |lease| words::lease_state(&lease.state));
         let all = worker.compute_ms + worker.exchange_ms + worker.wait_ms + worker.fetch_ms + worker.other_ms;
         let share = |ms: u64| match all {
             0 => output::duration(ms),
