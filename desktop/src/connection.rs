@@ -96,9 +96,13 @@ pub async fn local() -> Option<String> {
     }
     let home = std::env::var_os("DEEPMARKET_HOME").map(Into::into).or_else(|| Some(std::env::home_dir()?.join(".deepmarket")))?;
     let file: MarketFile = crate::home::read_json(&home.join("market").join("market.json"))?;
-    let client = Client::new(file.gateways).ok()?;
-    timeout(Duration::from_secs(1), client.status()).await.ok()?.ok()?;
-    client.gateways().first().cloned()
+    for gateway in file.gateways {
+        let client = Client::new(vec![gateway]).ok()?;
+        if let Ok(Ok(_)) = timeout(Duration::from_secs(1), client.status()).await {
+            return client.gateways().first().cloned();
+        }
+    }
+    None
 }
 
 /// Is it on this computer, by its address?

@@ -141,7 +141,7 @@ impl Follower<'_> {
             Ok(detail) if self.told.detail.as_ref() == Some(&detail) => {}
             Ok(detail) => {
                 self.told.detail = Some(detail.clone());
-                self.told.tell(JobNews::Detail(detail));
+                self.told.tell(JobNews::Detail(Box::new(detail)));
             }
             Err(error) => self.told.trouble(error),
         }

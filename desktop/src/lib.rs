@@ -9,8 +9,6 @@
 //! Keys never leave Rust, and are in memory only while the wallet is unlocked. Money is never a float. The page is told texts
 //! and numbers to show; what it asks for is checked here.
 
-pub mod view;
-
 mod child;
 mod commands;
 mod connection;
@@ -28,6 +26,7 @@ mod presets;
 mod settings;
 mod state;
 mod usage;
+mod view;
 mod window;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -149,7 +148,9 @@ async fn look(handle: AppHandle, app: Arc<App>) {
 
 /// The end of the desktop's session, or Ctrl-C in a terminal, is not the end of good manners: lent machines are taken back.
 async fn end_in_good_order(handle: AppHandle) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return;
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -1,6 +1,6 @@
 //! What the user set.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::{
     error::{Answer, BAD_INPUT},
@@ -18,11 +18,11 @@ impl Default for Settings {
 }
 
 /// The settings of a file; the defaults where there is none.
-pub fn read(path: &PathBuf) -> Settings {
+pub fn read(path: &Path) -> Settings {
     read_json(path).unwrap_or_default()
 }
 
-pub fn write(path: &PathBuf, settings: &Settings) -> Answer {
+pub fn write(path: &Path, settings: &Settings) -> Answer {
     if settings.lock_minutes > MAX_LOCK_MINUTES {
         let message = format!("PLUTO can't lock itself after {} minutes", settings.lock_minutes);
         return Err(CommandError::new(BAD_INPUT, message, format!("choose 0 (never) to {MAX_LOCK_MINUTES}")));

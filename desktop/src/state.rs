@@ -15,7 +15,7 @@ use tauri::ipc::Channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::Chosen,
+    connection::{self, Chosen},
     error::{Answer, LOCKED, NO_MARKET},
     home::Home,
     markets::Markets,
@@ -105,6 +105,26 @@ impl App {
 
     pub fn choose(&self, market: Chosen) {
         *hold(&self.market) = Some(Arc::new(market));
+    }
+
+    /// Looks for gateways of the market that did not answer before, and remembers how it stands.
+    pub async fn look_around(&self, market: &Chosen) -> Answer {
+        let status = market.status().await?;
+        let mut gateways = market.gateways().to_vec();
+        gateways.extend(connection::others(market.unchecked(), &market.chain).await);
+        let found = Chosen::new(market.gateway.clone(), market.chain, gateways)?;
+        // Another one may have been chosen meanwhile.
+        if !self.market().is_ok_and(|now| now.chain == market.chain && now.gateway == market.gateway) {
+            return Ok(());
+        }
+        let path = self.home.markets();
+        let mut markets = Markets::read(&path);
+        markets.choose(&market.gateway, &status, found.gateways().to_vec());
+        markets.write(&path)?;
+        if found.gateways() != market.gateways() {
+            self.choose(found);
+        }
+        Ok(())
     }
 
     /// The chosen market, after its gateway said that it is that one.

@@ -527,7 +527,7 @@ view! {
     #[serde(rename_all = "snake_case", tag = "kind", content = "value")]
     pub enum JobNews {
         /// The job as it is now; again whenever it changes.
-        Detail(JobDetail),
+        Detail(Box<JobDetail>),
         /// What workers reported, oldest first.
         Reports(Vec<Report>),
         /// Something is wrong with the connection; it goes on by itself.

@@ -101,6 +101,9 @@ pub async fn watch(handle: AppHandle, app: Pluto<'_>, channel: Channel<Live>) ->
     let (market, session) = (app.market()?, app.session()?);
     let stop: CancellationToken = app.begin_watch(channel.clone());
     let app: Arc<App> = app.inner().clone();
+    let (around, here) = (app.clone(), market.clone());
+    // It fails where there is no connection, which the watch tells.
+    tokio::spawn(async move { drop(around.look_around(&here).await) });
     tokio::spawn(live::run(handle, app, market, session, channel, stop));
     Ok(())
 }
