@@ -221,13 +221,15 @@ impl Keeper {
         let client = of.client().await?;
         let expires = client.status().await?.time.plus(INVITATION_MS);
         let code = offers::post_invite(&client, &of.session.key, Some(offer), expires).await?;
-        let mut arguments = of.arguments(&["lend", "ssh", target, "--code", "-"]);
+        let mut arguments = of.arguments(&["lend", "ssh", "--code", "-", "--with-parent"]);
         if !program.is_empty() {
             arguments.extend(["--program".into(), program.into()]);
         }
         if let Some(identity) = identity {
             arguments.extend(["--identity".into(), identity.into()]);
         }
+        // Whatever was typed, it is no option.
+        arguments.extend(["--".into(), target.into()]);
         let mut child = Child::start(arguments, Some(&code.to_string())).await?;
         match joined(&mut child).await {
             Ok(machine) => {
