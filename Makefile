@@ -39,6 +39,7 @@ test: test-packages mnist ## Run the whole test suite (it builds the programs it
 	@cargo build --release --locked -p deepmarket-pluto
 	@cargo test --release --locked -p deepmarket-pluto --lib
 	@cargo test --release --locked
+	@cargo test --release --locked -p deepmarket-window-tests
 
 .PHONY: bench
 bench: build mnist ## Measure trainer, workers and ledger; prints a table, writes bench.json
@@ -52,7 +53,7 @@ simulation: ## Live thousands of virtual days under both price policies; writes 
 check: packages ## Formatting, lints and licences
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --all-targets -- -D warnings
-	@cargo clippy --release --locked -p deepmarket-pluto --all-targets -- -D warnings
+	@cargo clippy --release --locked -p deepmarket-pluto -p deepmarket-window-tests --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check; \
 	 else echo "cargo-deny is not installed: licences and advisories were not checked (cargo install cargo-deny)"; fi
 

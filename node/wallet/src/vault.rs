@@ -13,8 +13,8 @@ use std::{fs, path::Path};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use bip39::{Language, Mnemonic};
 use chacha20poly1305::{
-    XChaCha20Poly1305,
-    aead::{Aead as _, KeyInit as _, Payload},
+    Tag, XChaCha20Poly1305, XNonce,
+    aead::{AeadInPlace as _, KeyInit as _},
 };
 use deepmarket_types::{AccountId, Hash, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ const ABOUT: &str = "DeepMarket account key, encrypted with a password. Without 
 const VERSION: u32 = 1;
 const ALGORITHM: &str = "argon2id";
 const CIPHER: &str = "xchacha20poly1305";
+/// What the cipher adds to what it encrypts.
+const TAG_BYTES: usize = 16;
 /// Of the second recommended option of RFC 9106, section 4; one lane, because nothing here runs in parallel.
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
@@ -105,10 +107,12 @@ impl Vault {
             sealed: Vec::new(),
             check: [0; 8],
         };
-        let seed = Zeroizing::new(key.seed());
         let (cipher, header) = (vault.cipher(password)?, vault.header()?);
-        let content = Payload { msg: seed.as_slice(), aad: &header };
-        vault.sealed = cipher.encrypt(&vault.nonce.into(), content).map_err(Failure::bug)?;
+        // Encrypted where it lies: no copy of the seed is left behind.
+        let mut sealed = key.seed();
+        let nonce = XNonce::from(vault.nonce);
+        let tag = cipher.encrypt_in_place_detached(&nonce, &header, &mut sealed).map_err(Failure::bug)?;
+        vault.sealed = [sealed.as_slice(), tag.as_slice()].concat();
         vault.check = vault.checksum()?;
         Ok(vault)
     }
@@ -156,16 +160,16 @@ impl Vault {
     /// Decrypts the key. Takes a moment and the memory that the file asks for: not for an async thread.
     pub fn open(&self, password: &str) -> Outcome<SecretKey> {
         let (cipher, header) = (self.cipher(password)?, self.header()?);
-        let content = Payload { msg: self.sealed.as_slice(), aad: &header };
-        let seed = cipher.decrypt(&self.nonce.into(), content).map_err(|_| {
+        let (sealed, tag) = self.sealed.split_last_chunk::<TAG_BYTES>().ok_or_else(|| damaged("it holds no key"))?;
+        let mut seed = Zeroizing::new(<[u8; 32]>::try_from(sealed).map_err(|_| damaged("it holds no key"))?);
+        let nonce = XNonce::from(self.nonce);
+        cipher.decrypt_in_place_detached(&nonce, &header, &mut *seed, &Tag::from(*tag)).map_err(|_| {
             Failure::user("the password is wrong")
                 .with_hint(
                     "try again: capitals and the keyboard's language matter; the 24 recovery words bring the account back, too",
                 )
                 .with_code(WRONG_PASSWORD)
         })?;
-        let seed = Zeroizing::new(seed);
-        let seed = Zeroizing::new(<[u8; 32]>::try_from(seed.as_slice()).map_err(|_| damaged("it holds no key"))?);
         let key = SecretKey::from_seed(*seed);
         match key.public() == self.public {
             true => Ok(key),

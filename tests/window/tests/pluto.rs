@@ -2,10 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use deepmarket_tests::{
-    Market, mnist,
-    window::{Screen, Window},
-};
+use deepmarket_test_market::{Market, mnist, signal};
+use deepmarket_window_tests::{Screen, Window};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -221,10 +219,10 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     borrower.go("#/account/transfer");
     borrower.fill("Amount in credits", "1.5");
     let pids: Vec<u32> = (1..4).map(|number| market.pid(&format!("validator-{number}"))).collect();
-    pids.iter().for_each(|pid| deepmarket_tests::signal(*pid, Signal::STOP));
+    pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
     borrower.read_within("No connection", Duration::from_secs(90));
     inspect(&borrower, "no-connection");
-    pids.iter().for_each(|pid| deepmarket_tests::signal(*pid, Signal::CONT));
+    pids.iter().for_each(|pid| signal(*pid, Signal::CONT));
     borrower.wait_until("the connection to be back", Duration::from_secs(90), || !borrower.text().contains("No connection"));
     assert_eq!(borrower.value("Amount in credits"), "1.5", "nothing that was typed is lost");
     market.restart_validator(0);

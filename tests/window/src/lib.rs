@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::{checkout, program, wait_for};
+use deepmarket_test_market::{checkout, free_port, program, wait_for};
 
 /// How long a person would wait for something to appear.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ pub struct Window {
 impl Window {
     /// Opens PLUTO on a data folder. `market` is the home folder of the local market that it shall find.
     pub fn open(screen: &Screen, name: &str, data: &Path, market: &Path) -> Window {
-        let port = crate::free_port();
+        let port = free_port();
         let log = File::create(data.join("driver.log")).expect("a log file");
         let environment = vec![
             ("DISPLAY", PathBuf::from(&screen.display)),
