@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use deepmarket_types::{AccountId, SecretKey};
+use deepmarket_types::{AccountId, PublicKey, SecretKey};
 use deepmarket_wallet::{
     accounts, keys,
     vault::{self, Vault},
@@ -37,10 +37,17 @@ pub async fn create_account(
     let identity = check_identity(&identity)?.to_owned();
     let path = app.home.account(&name)?;
     let (market, client) = app.checked().await?;
-    // The key is on disk before the chain hears of it: a second try after a lost connection finds it again.
-    match Vault::read(&path) {
-        Ok(before) if before.public() == key.public() => {}
-        _ => seal(&name, &key, &password).await?.write_new(&path)?,
+    // The key is on disk before the chain hears of it: a second try, after a lost connection or a refused identity, finds it
+    // again, and may give another name or password.
+    let sealed = seal(&name, &key, &password).await?;
+    let earlier = twin(&app, key.public())?;
+    match &earlier {
+        Some(earlier) if *earlier == name => sealed.replace(&path)?,
+        _ => sealed.write_new(&path)?,
+    }
+    if let Some(earlier) = earlier.filter(|earlier| *earlier != name) {
+        let path = app.home.account(&earlier)?;
+        std::fs::remove_file(&path).map_err(io(path.display()))?;
     }
     accounts::open(&client, &key, &identity).await?;
     let session = app.enter(Unlocked::new(name, key, true));
@@ -126,18 +133,21 @@ pub async fn export_key(app: Pluto<'_>, path: String) -> Answer {
 /// Keeps a key that was brought along, and unlocks it.
 async fn add(app: &App, name: String, key: SecretKey, password: &str) -> Answer<Session> {
     let path = app.home.account(&name)?;
-    let id = AccountId::from_key(&key.public());
-    let names = app.home.account_names()?;
-    let twin = names.iter().find(|name| {
-        let vault = app.home.account(name).ok().and_then(|path| Vault::read(&path).ok());
-        vault.is_some_and(|vault| vault.account() == id)
-    });
-    if let Some(twin) = twin {
+    if let Some(twin) = twin(app, key.public())? {
         let message = format!("this account is on this computer already, as '{twin}'");
         return Err(CommandError::new(BAD_INPUT, message, "unlock that one with its password"));
     }
     seal(&name, &key, password).await?.write_new(&path)?;
     enter(app, name, key).await
+}
+
+/// The name under which a key is on this computer already.
+fn twin(app: &App, key: PublicKey) -> Answer<Option<String>> {
+    let is_of = |name: &String| {
+        let vault = app.home.account(name).ok().and_then(|path| Vault::read(&path).ok());
+        vault.is_some_and(|vault| vault.public() == key)
+    };
+    Ok(app.home.account_names()?.into_iter().find(is_of))
 }
 
 /// Unlocks; asks the market whether the account is open, or remembers it where no gateway answers.
