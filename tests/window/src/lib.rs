@@ -267,13 +267,14 @@ impl Window {
     pub fn violations(&self) -> Vec<String> {
         let axe = checkout().join("desktop/ui/node_modules/axe-core/axe.min.js");
         let axe = fs::read_to_string(axe).expect("the page's packages are there (make test brings them)");
-        let script = "const [source, done] = arguments;
-            if (!window.axe) (0, eval)(source);
+        // A part of the script itself: the page's policy lets nothing else in.
+        let script = "const [done] = arguments;
             window.axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done(violations
                 .filter(({ impact }) => impact === 'serious' || impact === 'critical')
                 .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html).slice(0, 3).join(' | ')}`)))
                 .catch((error) => done([String(error)]))";
-        let found = self.runtime.block_on(self.client().execute_async(script, vec![json!(axe)]));
+        let script = format!("{axe};\n{script}");
+        let found = self.runtime.block_on(self.client().execute_async(&script, Vec::new()));
         serde_json::from_value(found.expect("axe runs")).expect("a list of texts")
     }
 

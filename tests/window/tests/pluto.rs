@@ -93,8 +93,9 @@ fn job(window: &Window) {
 fn import(window: &Window, folder: &Path) {
     window.click("Import…");
     window.fill("Folder", folder.to_str().unwrap());
-    window.fill("Name", "mnist");
     window.click("Import");
+    let open = "return document.querySelectorAll('dialog').length";
+    window.wait_until("the import to end", Duration::from_secs(120), || window.script(open, Vec::new()) == 0);
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     import(&borrower, &mnist());
     job(&borrower);
     borrower.read_within("Review and sign…", Duration::from_secs(60));
-    borrower.read_within("Expected cost", Duration::from_secs(60));
+    borrower.read_within("The cap covers", Duration::from_secs(60));
     inspect(&borrower, "jobs-new");
     borrower.click("Review and sign…");
     borrower.read("Goes into escrow");
@@ -194,7 +195,7 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     lender.go("#/account/history");
     lender.read("Work");
     lender.script("document.querySelector('a.entry').click()", Vec::new());
-    lender.read("receipt");
+    lender.read("Receipt for work");
     inspect(&lender, "account-transaction");
 
     // Lock, a wrong password, the right one.
