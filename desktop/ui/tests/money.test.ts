@@ -24,9 +24,9 @@ describe("rounded", () => {
     expect(rounded("1500000", 0)).toBe("2");
   });
   it("never shows something as nothing", () => {
-    expect(rounded("1")).toBe("<0.01");
-    expect(rounded("1", 0)).toBe("<1");
-    expect(rounded("1", 1)).toBe("<0.1");
+    expect(rounded("1")).toBe("0.000001");
+    expect(rounded("-4950")).toBe("−0.00495");
+    expect(rounded("5000")).toBe("0.01");
     expect(rounded("0")).toBe("0.00");
   });
 });

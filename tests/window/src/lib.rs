@@ -257,6 +257,9 @@ impl Window {
 
     /// Keeps a picture of the window among the test's artifacts.
     pub fn shoot(&self, view: &str) {
+        // What was painted last is what is taken.
+        let painted = "const [done] = arguments; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)))";
+        let _ = self.runtime.block_on(self.client().execute_async(painted, Vec::new()));
         let picture = self.runtime.block_on(self.client().screenshot()).expect("a screenshot");
         let folder = artifacts();
         fs::create_dir_all(&folder).expect("a folder for screenshots");

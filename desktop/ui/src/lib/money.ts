@@ -10,13 +10,13 @@ export function exact(amount: string): string {
   return sign + grouped(size / MICRO) + (fraction ? "." + fraction : "");
 }
 
-/** For columns: always as many decimals, rounded half away from zero; `<0.01` is never shown as nothing. */
+/** For columns: always as many decimals, rounded half away from zero; what is less than the last of them is shown exactly. */
 export function rounded(amount: string, decimals = 2): string {
   const micro = BigInt(amount);
   const size = micro < 0n ? -micro : micro;
   const unit = 10n ** BigInt(6 - decimals);
   const steps = (size + unit / 2n) / unit;
-  if (steps === 0n && size > 0n) return decimals === 0 ? "<1" : `<0.${"0".repeat(decimals - 1)}1`;
+  if (steps === 0n && size > 0n) return exact(amount);
   const scale = 10n ** BigInt(decimals);
   const fraction = decimals === 0 ? "" : "." + (steps % scale).toString().padStart(decimals, "0");
   return (micro < 0n ? "−" : "") + grouped(steps / scale) + fraction;
