@@ -212,13 +212,22 @@ impl fmt::Display for JobReason {
             }
             JobReason::Next => f.write_str("starts with the next block"),
             JobReason::Preparing => f.write_str("its workers fetch data and build the model"),
-            JobReason::Training { workers, preparing: 0 } => write!(f, "{workers} worker(s) train"),
-            JobReason::Training { workers, preparing } => write!(f, "{workers} worker(s) train, {preparing} get ready to join"),
+            JobReason::Training { workers, preparing } => {
+                match workers {
+                    1 => f.write_str("1 worker trains")?,
+                    _ => write!(f, "{workers} workers train")?,
+                }
+                match preparing {
+                    0 => Ok(()),
+                    1 => f.write_str(", 1 gets ready to join"),
+                    _ => write!(f, ", {preparing} get ready to join"),
+                }
+            }
             JobReason::Recovering { preparing: 0 } => {
                 f.write_str("all its workers were lost; it goes on from its last checkpoint when machines are free")
             }
             JobReason::Recovering { preparing } => {
-                write!(f, "all its workers were lost; {preparing} new one(s) take up its last checkpoint")
+                write!(f, "all its workers were lost; new ones ({preparing}) take up its last checkpoint")
             }
             JobReason::Finished => f.write_str("all rounds are done"),
             JobReason::Cancelled => f.write_str("stopped by its owner"),

@@ -174,7 +174,7 @@ async fn the_explorer_is_searched_by_keyboard_says_what_is_wrong_and_stays_fresh
     browser.shows(&["fashion-cnn", "running", "receipt 1 of rank 0", "trains with the others", "train together: lease-"]);
     browser.ask("document.querySelector('summary').focus(); document.querySelector('details').open = true");
     scene.market.report(&scene.machine, 2, LeaseOutcome::Running).await;
-    browser.shows(&["receipt 2 of rank 0", "1 worker(s) train."]);
+    browser.shows(&["receipt 2 of rank 0", "1 worker trains."]);
     assert_eq!(
         browser.ask("[document.activeElement.tagName, document.querySelector('details').open]"),
         serde_json::json!(["SUMMARY", true])

@@ -53,6 +53,8 @@ const MAX_SERVED_PER_PEER: usize = 8;
 /// A busy peer is asked again this often, after this long.
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// A peer is asked again where the connection to it broke off, so often in all.
+const BROKEN_TRIES: u32 = 3;
 /// Where only a blob's limit is known, providers are ordered as for so many bytes.
 const TYPICAL_BYTES: u64 = 32 * 1024 * 1024;
 /// Memory that is set aside on a provider's mere word.
@@ -201,12 +203,17 @@ pub(crate) async fn fetch(
         if provider.peer_id == net.peer_id() {
             continue;
         }
-        let fault = match fetch_from(net, hash, limit, provider, &mut blob, progress).await {
-            Ok(()) => {
-                let store = net.blobs().clone();
-                return in_background(move || store.put_verified(&wanted, &blob).map(|()| blob)).await;
+        let mut outcome = fetch_from(net, hash, limit, provider, &mut blob, progress).await;
+        // A connection that breaks off says little of the peer: it is asked for the rest.
+        for _ in 1..BROKEN_TRIES {
+            if matches!(outcome, Err(BlobFault::Broken(_))) {
+                sleep(BUSY_PAUSE).await;
+                outcome = fetch_from(net, hash, limit, provider, &mut blob, progress).await;
             }
-            Err(fault) => fault,
+        }
+        let Err(fault) = outcome else {
+            let store = net.blobs().clone();
+            return in_background(move || store.put_verified(&wanted, &blob).map(|()| blob)).await;
         };
         // Not having a blob, or being busy, is no fault.
         if !matches!(fault, BlobFault::Unknown | BlobFault::Busy) {
@@ -238,7 +245,6 @@ async fn fetch_from(
     let (peer, addresses) = provider.parse().map_err(|e| BlobFault::Unreachable(e.to_string()))?;
     let from = blob.len() as u64;
     let request = Request { hash: *hash, limit, from };
-    let mut fault = BlobFault::Busy;
     for _ in 0..BUSY_TRIES {
         let mut stream = net.open(peer, &addresses, PROTOCOL).await.map_err(|e| BlobFault::Unreachable(e.to_string()))?;
         let asked = Instant::now();
@@ -257,16 +263,14 @@ async fn fetch_from(
             }
             Ok(Answer::Unknown) => return Err(BlobFault::Unknown),
             Ok(Answer::TooLarge(bytes)) => return Err(BlobFault::TooLarge(bytes)),
-            Ok(Answer::Busy) => fault = BlobFault::Busy,
+            Ok(Answer::Busy) => {}
             Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(BlobFault::Stalled),
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(BlobFault::Broken(e.to_string())),
-            // libp2p-stream drops a stream that comes while the one before it is being handed over. A second time it's real.
-            Err(e) if matches!(fault, BlobFault::Broken(_)) => return Err(BlobFault::Broken(e.to_string())),
-            Err(e) => fault = BlobFault::Broken(e.to_string()),
+            // Also where libp2p-stream drops a stream that comes while the one before it is being handed over.
+            Err(e) => return Err(BlobFault::Broken(e.to_string())),
         }
         sleep(BUSY_PAUSE).await;
     }
-    Err(fault)
+    Err(BlobFault::Busy)
 }
 
 /// Reads on and checks a blob of a stated length in a blocking thread, and reports progress from here. Where it fails, `blob`

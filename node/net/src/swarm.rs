@@ -292,7 +292,9 @@ async fn drive(mut swarm: Swarm<Behaviour>, mut inbox: mpsc::Receiver<Connect>, 
                 }
                 SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result })) => match result {
                     Ok(_) | Err(ping::Failure::Unsupported) => drop(missed_pings.remove(&connection)),
-                    Err(failure) => {
+                    // A stream that couldn't be had among many others is not silence.
+                    Err(ping::Failure::Other { error }) => tracing::debug!(%peer, %error, "a ping failed"),
+                    Err(failure @ ping::Failure::Timeout) => {
                         let missed = missed_pings.entry(connection).or_default();
                         *missed += 1;
                         if *missed >= PING_FAILURES {

@@ -187,6 +187,7 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     borrower.go("#/dashboard");
     borrower.read("Cost history");
     inspect(&borrower, "dashboard-cost");
+    borrower.go("#/account");
     lender.go("#/dashboard");
     lender.read("Profit history");
     inspect(&lender, "dashboard-profit");
@@ -197,6 +198,20 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     lender.script("document.querySelector('a.entry').click()", Vec::new());
     lender.read("Receipt for work");
     inspect(&lender, "account-transaction");
+
+    // What she earned she can send on; starting credits stay.
+    lender.go("#/account/transfer");
+    lender.fill("To", bob["id"].as_str().unwrap());
+    lender.fill("Amount in credits", "0.001");
+    lender.click("Look it over");
+    lender.read("Send these credits?");
+    inspect(&lender, "account-send");
+    lender.click("Sign and send");
+    lender.read("Its transaction");
+    borrower.read_within(&exact(50_000_000 - paid + 1_000), Duration::from_secs(30));
+    let exported = folder.path().join("lena.json");
+    let outcome = lender.invoke("export_key", &serde_json::json!({ "path": exported }));
+    assert!(outcome.get("error").is_none(), "{outcome}");
 
     // Lock, a wrong password, the right one.
     borrower.click("Lock");
@@ -245,6 +260,26 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     restored.go("#/jobs");
     restored.read("mnist-cnn");
     inspect(&restored, "jobs-list");
+    restored.resize(900, 600);
+    for view in ["dashboard", "resources", "resources/add/this", "jobs", "jobs/new", "jobs/job-1", "account", "account/history"] {
+        restored.go(&format!("#/{view}"));
+        restored.settle();
+        inspect(&restored, &format!("small-{}", view.replace('/', "-")));
+    }
+
+    // A second account in the same wallet, from its exported file.
+    restored.click("Lock");
+    restored.click("Another account");
+    restored.click("Import a key file");
+    restored.fill("Key file", exported.to_str().unwrap());
+    restored.fill("The file's own password", PASSWORD);
+    restored.fill("Name on this computer", "lena");
+    restored.fill("New password", PASSWORD);
+    restored.fill("New password again", PASSWORD);
+    inspect(&restored, "welcome-import");
+    restored.click("Import");
+    restored.read("Total balance");
+    assert_eq!(account(&market, &restored)["id"], lena["id"]);
 
     // Lena takes her machine back: the node ends, and so does its offer.
     lender.go("#/resources");
