@@ -51,6 +51,8 @@ simulation: ## Live thousands of virtual days under both price policies; writes 
 
 .PHONY: check
 check: packages ## Formatting, lints and licences
+	@scripts/packages.sh pluto
+	@scripts/page.sh check
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --all-targets -- -D warnings
 	@cargo clippy --release --locked -p deepmarket-pluto -p deepmarket-window-tests --all-targets -- -D warnings
