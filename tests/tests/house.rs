@@ -19,8 +19,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &["types", "job"]),
     ("worker", &["types", "job", "net", "api"]),
     ("gateway", &["types", "ledger", "store", "consensus", "genesis", "job", "net", "api"]),
-    ("cli", &["types", "ledger", "genesis", "consensus", "gateway", "job", "dataset", "worker", "net", "api"]),
-    ("tests", &["types", "job", "ledger", "genesis", "api"]),
+    ("wallet", &["types", "job", "dataset", "api"]),
+    ("cli", &["types", "ledger", "genesis", "consensus", "gateway", "job", "dataset", "worker", "net", "api", "wallet"]),
+    ("pluto", &["types", "genesis", "job", "api", "wallet"]),
+    ("test-market", &[]),
+    ("window-tests", &["test-market"]),
+    ("tests", &["types", "job", "ledger", "genesis", "api", "test-market"]),
 ];
 
 /// The only crate of ours that may name an engine.
@@ -32,6 +36,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("burn", &["trainer"]),
     ("axum", &["gateway"]),
     ("reqwest", &["api", "gateway"]),
+    ("tauri", &["pluto"]),
     ("arc-malachitebft-app-channel", &["engine", "consensus"]),
 ];
 
