@@ -7,9 +7,14 @@ use deepmarket_tests::{checkout, is_alive, json, mnist, my_turn, program, run, s
 use rustix::process::Signal;
 use serde_json::Value;
 
-fn demo(job: &str, more: &[&str]) -> Value {
+/// Runs the demo with an example, for three epochs. The job may call the data as it likes.
+fn demo(example: &str, more: &[&str]) -> Value {
+    let text = std::fs::read_to_string(checkout().join("examples").join(example)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let job = folder.path().join(example);
+    std::fs::write(&job, text.replace("epochs = 5", "epochs = 3").replace("\"mnist\"", "\"digits\"")).unwrap();
     let mut command = Command::new(program("deepmarket"));
-    command.args(["demo", "--json", "--job", job, "--dataset"]).arg(mnist()).args(more).current_dir(checkout());
+    command.args(["demo", "--json", "--job"]).arg(&job).arg("--dataset").arg(mnist()).args(more).current_dir(checkout());
     let output = run(&mut command);
     assert!(output.status.success(), "the demo failed:\n{}", String::from_utf8_lossy(&output.stderr));
     json(&output)
@@ -34,10 +39,11 @@ fn check_money(report: &Value) {
 #[test]
 fn three_machines_train_mnist_in_sync_to_98_5_percent_and_are_paid_exactly() {
     let _turn = my_turn();
-    let report = demo("examples/mnist.toml", &[]);
+    let report = demo("mnist.toml", &[]);
     let accuracy = report["accuracy"].as_f64().unwrap();
     assert!(accuracy >= 0.985, "accuracy {accuracy}");
     assert_eq!(report["job"]["leases"].as_array().unwrap().len(), 3);
+    assert_eq!(report["curve"].as_array().unwrap().len(), 3);
     assert!(report["bytes_exchanged"].as_u64().unwrap() > 0);
     check_money(&report);
 }
@@ -45,12 +51,7 @@ fn three_machines_train_mnist_in_sync_to_98_5_percent_and_are_paid_exactly() {
 #[test]
 fn three_machines_train_mnist_with_64_local_steps_to_98_percent() {
     let _turn = my_turn();
-    // The job may call the data as it likes.
-    let text = std::fs::read_to_string(checkout().join("examples/mnist-local.toml")).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let job = folder.path().join("digits.toml");
-    std::fs::write(&job, text.replace("\"mnist\"", "\"digits\"")).unwrap();
-    let report = demo(job.to_str().unwrap(), &["--once"]);
+    let report = demo("mnist-local.toml", &["--once"]);
     let accuracy = report["accuracy"].as_f64().unwrap();
     assert!(accuracy >= 0.98, "accuracy {accuracy}");
     check_money(&report);

@@ -1,11 +1,8 @@
 use deepmarket_types::{AccountId, Offer};
-use deepmarket_wallet::{accounts, offers};
+use deepmarket_wallet::{accounts, offers, this_computer};
 use serde_json::json;
 
-use super::{
-    offer::{self, Offering},
-    serve::is_loopback,
-};
+use super::offer::{self, Offering};
 use crate::{
     args::{Invite, OfferFlags},
     error::Outcome,
@@ -38,7 +35,7 @@ pub async fn run(settings: &Settings, args: &Invite) -> Outcome {
             clock.zone()
         )
     })?;
-    if client.gateways().iter().all(|gateway| is_loopback(gateway)) {
+    if client.gateways().iter().all(|gateway| this_computer::has(gateway)) {
         settings
             .output
             .say("this market is on this host only: a remote machine reaches it where its gateways' ports are forwarded");

@@ -6,7 +6,7 @@ use std::{
 
 use deepmarket_api::{Client, InviteView};
 use deepmarket_types::{AccountId, Action, MachineConfig, MachineId, Offer, PublicKey, join_proof};
-use deepmarket_wallet::{files::write_whole, invite_code::InviteCode, keys};
+use deepmarket_wallet::{files::write_whole, invite_code::InviteCode, keys, offers::INVITE_UNKNOWN, this_computer};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -22,9 +22,6 @@ use crate::{
     verbs::market,
     when::MarketClock,
 };
-
-/// The ledger's code for a one-time code that no open invitation has.
-const INVITE_UNKNOWN: u16 = 2043;
 
 /// `joined.json` in a machine's folder: the code that it joined with, so that the same command serves on after a pause.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -45,7 +42,7 @@ pub async fn run(settings: &Settings, args: &Join) -> Outcome {
     let code = read_code(&args.code)?;
     let stop = stop_signal(args.with_parent)?;
     let client = settings.client()?;
-    let name = args.machine.clone().unwrap_or_else(host_name);
+    let name = args.machine.clone().unwrap_or_else(this_computer::name);
     let folder = machine::folder(settings, &name)?;
     let clock = market::clock(&client).await?;
     let joined = tokio::select! {
@@ -144,24 +141,4 @@ fn marker_path(folder: &Path) -> PathBuf {
 
 fn read_marker(folder: &Path) -> Option<JoinedWith> {
     serde_json::from_str(&fs::read_to_string(marker_path(folder)).ok()?).ok()
-}
-
-/// What the system calls itself, in the characters that a machine's name may have.
-fn host_name() -> String {
-    let uname = rustix::system::uname();
-    let name = uname.nodename().to_string_lossy();
-    let short = name.split('.').next().unwrap_or_default();
-    let name: String = short.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(40).collect();
-    if name.is_empty() { "this-machine".into() } else { name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_has_a_name_that_a_folder_can_have() {
-        let name = host_name();
-        assert!(!name.is_empty() && name.len() <= 40 && !name.contains(['/', '.', ' ']), "{name}");
-    }
 }

@@ -1,8 +1,7 @@
 use std::path::Path;
 
-use deepmarket_api::{ApiError, Client};
-use deepmarket_types::{Action, ChangeMode, MachineId, SecretKey};
-use deepmarket_wallet::keys;
+use deepmarket_api::Client;
+use deepmarket_wallet::{keys, this_computer};
 use deepmarket_worker::WorkerConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +12,6 @@ use crate::{
     processes::{stop_signal, trainer},
     settings::Settings,
 };
-
-/// The ledger's code for a machine of which nothing is offered.
-const NOT_OFFERED: u16 = 2039;
 
 /// `lend run`: a part of the local market.
 pub async fn run(settings: &Settings, folder: &Path, reach: &Reach, with_parent: bool) -> Outcome {
@@ -40,23 +36,9 @@ pub async fn serve(client: &Client, folder: &Path, reach: &Reach, stop: Cancella
 
 /// Other workers must reach this machine. Where the market is on this very host they are too, and nothing is opened to others.
 fn default_listen(gateways: &[String]) -> &'static str {
-    match gateways.iter().all(|gateway| is_loopback(gateway)) {
+    match gateways.iter().all(|gateway| this_computer::has(gateway)) {
         true => "/ip4/127.0.0.1/tcp/0",
         false => "/ip4/0.0.0.0/tcp/0",
-    }
-}
-
-/// Is it a gateway on this host, by its address?
-pub fn is_loopback(gateway: &str) -> bool {
-    let host = gateway.split_once("://").map_or(gateway, |(_, rest)| rest);
-    host.starts_with("127.") || host.starts_with("[::1]") || host == "localhost" || host.starts_with("localhost:")
-}
-
-/// Ends an offer at once; one that has ended already (its time was up, or its owner ended it elsewhere) is fine.
-pub async fn withdraw(client: &Client, owner: &SecretKey, machine: MachineId) -> Outcome {
-    match client.act(owner, Action::Withdraw { machine, mode: ChangeMode::AtOnce }).await {
-        Err(ApiError::Rejected { code: NOT_OFFERED, .. }) | Ok(_) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -69,6 +51,5 @@ mod tests {
         let listen = |gateways: &[&str]| default_listen(&gateways.iter().map(|g| (*g).to_owned()).collect::<Vec<_>>());
         assert_eq!(listen(&["http://127.0.0.1:8600", "http://localhost:1", "http://[::1]:2"]), "/ip4/127.0.0.1/tcp/0");
         assert_eq!(listen(&["http://127.0.0.1:8600", "http://validator1.pdx.edu:8600"]), "/ip4/0.0.0.0/tcp/0");
-        assert!(!is_loopback("http://localhost.example.edu:80"));
     }
 }

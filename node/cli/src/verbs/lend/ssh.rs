@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     invite,
     join::{Joined, read_code},
-    offer, serve,
+    offer,
 };
 use crate::{
     args::Ssh,
@@ -20,8 +20,6 @@ use crate::{
     when::MarketClock,
 };
 
-/// How long the invitation holds: it is used at once.
-const INVITATION_MS: u64 = 10 * 60_000;
 /// How long asking for the program's version may take.
 const CHECK_WITHIN: Duration = Duration::from_secs(60);
 
@@ -45,7 +43,7 @@ impl Inviter {
 
     async fn code(&self, client: &Client, offer: Option<Offer>, clock: &MarketClock) -> Outcome<InviteCode> {
         match self {
-            Inviter::Account(owner) => offers::post_invite(client, owner, offer, clock.now.plus(INVITATION_MS)).await,
+            Inviter::Account(owner) => offers::post_invite(client, owner, offer, clock.now.plus(offers::AT_ONCE_MS)).await,
             Inviter::Elsewhere(code) => Ok(code.clone()),
         }
     }
@@ -101,7 +99,7 @@ pub async fn run(settings: &Settings, args: &Ssh) -> Outcome {
     let late = session.answer().await.and_then(|answer| understood(answer).ok());
     match (joined.or(late), &inviter) {
         (Some(joined), Inviter::Account(owner)) => {
-            serve::withdraw(&client, owner, joined.machine).await?;
+            offers::withdraw(&client, owner, joined.machine).await?;
             settings.output.say("the machine is free again, and its offer has ended");
         }
         (Some(joined), Inviter::Elsewhere(_)) => {

@@ -1,5 +1,5 @@
 use deepmarket_types::AccountId;
-use deepmarket_wallet::accounts;
+use deepmarket_wallet::{accounts, offers};
 
 use super::{
     machine,
@@ -26,7 +26,7 @@ pub async fn run(settings: &Settings, args: &Start) -> Outcome {
     })?;
     settings.output.next("deepmarket lend status, in another terminal; Ctrl-C here takes the machine back");
     serve::serve(&client, &folder, &args.reach, stop).await?;
-    serve::withdraw(&client, &owner, lent.id).await?;
+    offers::withdraw(&client, &owner, lent.id).await?;
     settings.output.say("the machine is yours again");
     Ok(())
 }
