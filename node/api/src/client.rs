@@ -15,7 +15,7 @@ mod transport;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use deepmarket_types::{AccountId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
+use deepmarket_types::{AccountId, ChainId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
 use futures::{Stream, StreamExt as _, future};
 
 pub use blobs::{BlobEntry, DownloadError};
@@ -40,23 +40,36 @@ pub type Place = (Height, u32);
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<Transport>,
+    chain: Option<ChainId>,
 }
 
 impl Client {
     /// A client that uses some gateways (`http://host:port`), the first one first. Connects to none yet.
     pub fn new(gateways: Vec<String>) -> Result<Client, ApiError> {
-        Ok(Client { transport: Arc::new(Transport::new(gateways)?) })
+        Ok(Client { transport: Arc::new(Transport::new(gateways)?), chain: None })
+    }
+
+    /// The same for one market only: it signs nothing for another one, whichever of its gateways answers.
+    pub fn only(self, chain: ChainId) -> Client {
+        Client { chain: Some(chain), ..self }
     }
 
     /// A client that also knows the gateways that this market's genesis document names.
     pub async fn discover(&self) -> Result<Client, ApiError> {
         let named = self.network().await?.gateways;
-        Client::new(self.gateways().iter().cloned().chain(named).collect())
+        let client = Client::new(self.gateways().iter().cloned().chain(named).collect())?;
+        Ok(Client { chain: self.chain, ..client })
     }
 
     /// The gateways' addresses.
     pub fn gateways(&self) -> &[String] {
         self.transport.gateways()
+    }
+
+    /// The address of the gateway that answered last; before any did, the first one.
+    pub fn answering(&self) -> &str {
+        let gateways = self.gateways();
+        self.transport.order().next().map_or("", |gateway| &gateways[gateway])
     }
 
     fn transport(&self) -> &Transport {

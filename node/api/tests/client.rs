@@ -446,3 +446,14 @@ async fn blocks_come_once_and_in_order_across_gateways() {
     let blocks = client.block_stream(Some(Height(4))).take(5).map(|block| block.unwrap().height.0).collect::<Vec<_>>();
     assert_eq!(tokio::time::timeout(SOON, blocks).await.unwrap(), [5, 6, 7, 8, 9]);
 }
+
+#[tokio::test]
+async fn a_client_of_one_market_signs_nothing_for_another_one() {
+    let gateway = serve(Router::new().route("/v1/status", get(async || Json(status(7))))).await;
+    let (chain, other) = (Hash::of(b"chain"), Hash::of(b"another chain"));
+    let Action::Transfer { to, amount } = transfer(0).body.action else { unreachable!() };
+    let act = async |expected| client(&[&gateway]).only(expected).act(&key(), Action::Transfer { to, amount }).await.unwrap_err();
+    assert_eq!(act(other).await, ApiError::OtherMarket(chain));
+    // Of the right one it goes on, to what this gateway doesn't know.
+    assert!(!matches!(act(chain).await, ApiError::OtherMarket(_)));
+}

@@ -108,7 +108,9 @@ impl From<ApiError> for Failure {
         let (kind, message, hint) = match error {
             ApiError::Rejected { message, hint, .. } => (Kind::User, message, hint),
             ApiError::Status(body) => (if body.retryable { Kind::Environment } else { Kind::User }, body.message, body.hint),
-            ApiError::BadAddress { .. } | ApiError::NoAccount(_) => (Kind::User, error.to_string(), String::new()),
+            ApiError::BadAddress { .. } | ApiError::NoAccount(_) | ApiError::OtherMarket(_) => {
+                (Kind::User, error.to_string(), String::new())
+            }
             other => (Kind::Environment, other.to_string(), String::new()),
         };
         Failure { kind, code, message, hint, retryable: kind == Kind::Environment && may_pass }

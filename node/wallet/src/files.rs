@@ -1,33 +1,35 @@
 //! Files that a reader finds as they were or as they are meant to be, never a part of them.
 
-use std::{fs, io, io::Write as _, path::Path};
+use std::{fs, io, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
 
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 
 use crate::failure::{Outcome, io as about};
 
-/// Writes a file so that a reader sees the old one or the new one, never a part.
+/// The mode of a file for everybody, less what the user's umask takes away; and of one for its owner only.
+const OPEN: u32 = 0o666;
+const PRIVATE: u32 = 0o600;
+
+/// Writes a file so that a reader sees the old one or the new one, never a part. It is on the disk when this returns.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Outcome {
-    make_folder(path)?;
-    let temporary = path.with_extension("tmp");
-    fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(about(path.display()))
+    write(path, bytes, OPEN, |file| file.persist(path).map_err(|e| e.error))
 }
 
-/// The same for secrets: only their owner may read the file (mode 0600), and it is on the disk when this returns.
+/// The same for secrets: only their owner may read the file (mode 0600).
 pub fn write_private(path: &Path, bytes: &[u8]) -> Outcome {
-    private(path, bytes, |file| file.persist(path).map_err(|e| e.error))
+    write(path, bytes, PRIVATE, |file| file.persist(path).map_err(|e| e.error))
 }
 
 /// The same, but never over a file that is there.
 pub fn write_private_new(path: &Path, bytes: &[u8]) -> Outcome {
-    private(path, bytes, |file| file.persist_noclobber(path).map_err(|e| e.error))
+    write(path, bytes, PRIVATE, |file| file.persist_noclobber(path).map_err(|e| e.error))
 }
 
-fn private(path: &Path, bytes: &[u8], persist: impl FnOnce(NamedTempFile) -> io::Result<fs::File>) -> Outcome {
+/// The temporary file has a name that nobody has: nothing beside the file is written over, and two writers don't mix.
+fn write(path: &Path, bytes: &[u8], mode: u32, persist: impl FnOnce(NamedTempFile) -> io::Result<fs::File>) -> Outcome {
     let folder = make_folder(path)?;
     let write = || {
-        // A temporary file has mode 0600.
-        let mut file = NamedTempFile::new_in(folder)?;
+        let mut file = Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         persist(file)?;
@@ -45,8 +47,6 @@ fn make_folder(path: &Path) -> Outcome<&Path> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -64,5 +64,16 @@ mod tests {
         write_whole(&path, b"four").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"four");
         assert_eq!(fs::read_dir(folder.path().join("keys")).unwrap().count(), 1, "nothing temporary is left");
+    }
+
+    #[test]
+    fn what_lies_beside_a_file_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, neighbour) = (folder.path().join("history.csv"), folder.path().join("history.tmp"));
+        fs::write(&neighbour, b"mine").unwrap();
+        write_whole(&path, b"rows").unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&neighbour).unwrap()), (b"rows".to_vec(), b"mine".to_vec()));
+        // Whatever the umask is, its owner may read and write it, and nobody may run it.
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o711, 0o600);
     }
 }

@@ -27,6 +27,9 @@ impl Drop for KeyFile {
     }
 }
 
+/// A file has less than 1 KiB.
+const MAX_BYTES: u64 = 16 * 1024;
+
 const ABOUT: &str = "DeepMarket secret key (ed25519 seed, hex). Who has it has the credits or the machine: never share it.";
 
 /// Reads a key file; refuses one that others may read.
@@ -36,6 +39,19 @@ pub fn read(path: &Path) -> Outcome<SecretKey> {
         return Err(Failure::environment(format!("{} may be read by others (mode {:o})", path.display(), mode & 0o777))
             .with_hint(format!("chmod 600 {}", path.display())));
     }
+    parse(path)
+}
+
+/// Reads a key file that is brought along, whoever may read it: disks for carrying know no owners.
+pub fn read_brought(path: &Path) -> Outcome<SecretKey> {
+    let size = fs::metadata(path).map_err(io(path.display()))?.len();
+    match size {
+        ..=MAX_BYTES => parse(path),
+        _ => Err(Failure::environment(format!("{} is not a DeepMarket key file: it has {size} bytes", path.display()))),
+    }
+}
+
+fn parse(path: &Path) -> Outcome<SecretKey> {
     let broken = |why: &str| {
         Failure::environment(format!("{} is not a DeepMarket key file: {why}", path.display()))
             .with_hint("restore it from your copy; a key can't be made again")
@@ -83,5 +99,8 @@ mod tests {
         assert!(write(&path, &key).is_err(), "an existing key is never overwritten");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(read(&path).is_err());
+        assert_eq!(read_brought(&path).unwrap().public(), key.public());
+        fs::write(&path, vec![b' '; 100_000]).unwrap();
+        assert!(read_brought(&path).unwrap_err().message().contains("100000 bytes"));
     }
 }

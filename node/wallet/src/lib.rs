@@ -18,5 +18,6 @@ pub mod invite_code;
 pub mod jobs;
 pub mod keys;
 pub mod offers;
+pub mod this_computer;
 pub mod vault;
 pub mod words;

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use deepmarket_types::Hash;
+use deepmarket_types::{ChainId, Hash};
 
 use crate::ErrorBody;
 
@@ -63,6 +63,8 @@ pub enum ApiError {
     NoSuchBlob(Hash),
     /// The signer has no account (5906).
     NoAccount(String),
+    /// The gateway that answers is of another market than the client's: nothing was signed for that one (5907).
+    OtherMarket(ChainId),
 }
 
 impl ApiError {
@@ -75,6 +77,7 @@ impl ApiError {
             ApiError::BadAnswer { .. } => 5904,
             ApiError::NoSuchBlob(_) => 5905,
             ApiError::NoAccount(_) => 5906,
+            ApiError::OtherMarket(_) => 5907,
             ApiError::Rejected { code, .. } => *code,
             ApiError::Status(body) => body.code,
         }
@@ -86,7 +89,8 @@ impl ApiError {
             ApiError::Unreachable { .. } | ApiError::Undecided { .. } | ApiError::NoSuchBlob(_) => true,
             ApiError::Status(body) => body.retryable,
             ApiError::BadAnswer { .. } => true,
-            ApiError::BadAddress { .. } | ApiError::Rejected { .. } | ApiError::NoAccount(_) => false,
+            ApiError::BadAddress { .. } | ApiError::Rejected { .. } => false,
+            ApiError::NoAccount(_) | ApiError::OtherMarket(_) => false,
         }
     }
 }
@@ -130,6 +134,9 @@ impl fmt::Display for ApiError {
                 write!(f, "no gateway has the blob {hash}; it may still be on its way, or the machine that holds it is off")
             }
             ApiError::NoAccount(key) => write!(f, "no account has the key {key}; `deepmarket account open` opens one"),
+            ApiError::OtherMarket(chain) => {
+                write!(f, "another market answers, with the genesis hash {}; nothing was signed for it", chain.to_hex())
+            }
         }
     }
 }

@@ -110,6 +110,9 @@ impl Client {
     /// The signed transaction that [`Client::act`] would submit.
     pub async fn prepare(&self, key: &SecretKey, action: Action) -> Result<Transaction, ApiError> {
         let Status { chain, height, .. } = self.status().await?;
+        if self.chain.is_some_and(|expected| expected != chain) {
+            return Err(ApiError::OtherMarket(chain));
+        }
         let none = || ApiError::NoAccount(key.public().to_string());
         let nonce = match &action {
             Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => 0,
