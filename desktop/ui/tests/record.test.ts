@@ -90,3 +90,18 @@ test("log lines have keys that stay, and the oldest are let go", () => {
   expect(record.lines[0]!.text).toBe("1");
   expect(record.lines.at(-1)!.key).toBe(MAX_LINES);
 });
+
+test("a worker that takes over from a checkpoint takes back what was lost, and those who are gone", () => {
+  const before = add(nothing(), [round(0, 10, 1, 10_000), epoch(0, 0.8), round(0, 60, 0.5, 60_000, 2), round(1, 60, 0.5, 60_500, 2), epoch(2, 0.9)]);
+  const record = add(before, [round(2, 20, 0.7, 70_000, 1), round(3, 21, 0.7, 70_000, 1)]);
+  expect(record.losses.map((point) => point.round)).toEqual([10, 20, 21]);
+  expect(record.epochs.map((point) => point.epoch)).toEqual([0]);
+  expect(record.workers.map((worker) => worker.rank)).toEqual([2, 3]);
+  expect(remaining(add(record, [round(2, 30, 0.6, 80_000, 1)]))).toBe(70_000);
+});
+
+test("a new worker and one that reports late take nothing back", () => {
+  const record = add(nothing(), [round(0, 59, 0.5, 59_000), round(0, 60, 0.5, 60_000), round(1, 59, 0.5, 59_500), round(2, 60, 0.4, 63_000)]);
+  expect(record.losses.length).toBe(4);
+  expect(record.workers.length).toBe(3);
+});

@@ -29,6 +29,8 @@ export interface JobRecord {
   since: { time: number; round: number } | null;
 }
 
+/** Workers train in step: one that is more rounds behind what another told this long before is of a new start. */
+const SILENT_MS = 2_000;
 /** Older lines are let go. */
 export const MAX_LINES = 20_000;
 
@@ -50,8 +52,11 @@ export function add(record: JobRecord, reports: Report[]): JobRecord {
         workers.set(rank, { ...worker, time, fetching: { done: what.done_bytes, total: what.total_bytes } });
         break;
       case "round": {
-        // A round that comes again: training went on from a checkpoint, and what came after it no longer counts.
-        if (what.round < worker.round) {
+        // A round that comes again, maybe from a worker that took over: training went on from a checkpoint, and what came after
+        // it no longer counts.
+        const gone = [...workers.values()].filter((other) => other.rank !== rank && other.time + SILENT_MS < time && other.round > what.round + 1);
+        if (what.round < worker.round || gone.length > 0) {
+          for (const other of gone) workers.delete(other.rank);
           next.losses = next.losses.filter((point) => point.round < what.round);
           for (const epoch of epochs.keys()) if (epoch >= what.epoch) epochs.delete(epoch);
           next.since = null;
