@@ -59,8 +59,17 @@ export async function begin(): Promise<void> {
 /** Counts up with each lock and unlock: what an older channel still tells is not for this session. */
 let listening = 0;
 
-/** An account is unlocked: listen. */
+/** Whose page this is. */
+let owner: string | null = null;
+
+/** An account is unlocked: listen. Another one begins with a fresh page: what the first typed, measured and read is not for it. */
 export function entered(session: Session): void {
+  if (owner !== null && owner !== session.id) {
+    location.hash = "";
+    location.reload();
+    return;
+  }
+  owner = session.id;
   const mine = ++listening;
   app.session = session;
   Object.assign(told, nothing());
@@ -82,6 +91,7 @@ function listen(mine: number): void {
 export async function left(): Promise<void> {
   listening++;
   app.session = null;
+  app.notices = [];
   Object.assign(told, nothing());
   app.start = await rust.start();
 }

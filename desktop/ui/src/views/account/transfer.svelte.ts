@@ -10,11 +10,12 @@ export function toProblem(to: string, own: string): string | null {
   return null;
 }
 
-export function amountProblem(typed: string, earned: string): string | null {
+/** `earned` is null as long as it isn't known. */
+export function amountProblem(typed: string, earned: string | null): string | null {
   if (typed.trim() === "") return "Type an amount, for example 1.5";
   const amount = parse(typed);
   if (amount === null) return "Write digits with at most six decimals, for example 12.5";
   if (isZero(amount)) return "Send more than nothing";
-  if (minus(earned, amount).startsWith("-")) return "This is more than you earned: starting credits can't be sent";
+  if (earned !== null && minus(earned, amount).startsWith("-")) return "This is more than you earned: starting credits can't be sent";
   return null;
 }
