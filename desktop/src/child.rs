@@ -6,7 +6,7 @@ use std::{
     ffi::OsStr,
     path::PathBuf,
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,17 +15,20 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{ChildStdin, Command},
-    sync::oneshot,
+    sync::{RwLock, oneshot},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Answer, CHILD, bug, without_commands},
+    state::hold,
     view::CommandError,
 };
 
-/// How many of the last lines are kept.
+/// How many of the last lines are kept, and how much of each.
 const KEPT_LINES: usize = 50;
+const MAX_LINE: usize = 4096;
 /// The most bytes that an answer may have.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// How long a process may take to end by itself.
@@ -86,7 +89,7 @@ impl Child {
 
     /// The last lines that it printed for people.
     pub fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        hold(&self.lines).iter().cloned().collect()
     }
 
     /// The first value that it answers; an error where it ends without, in its own words.
@@ -105,7 +108,8 @@ impl Child {
     pub fn failure(&self) -> CommandError {
         let lines = self.lines();
         let told = lines.iter().rev().find_map(|line| Some(line.split_once("error")?.1.split_once(": ")?.1.to_owned()));
-        let last = told.or_else(|| lines.last().cloned()).unwrap_or_else(|| "it said nothing".into());
+        let last = told.or_else(|| lines.last().cloned()).map(|last| without_commands(&last));
+        let last = last.filter(|last| !last.is_empty()).unwrap_or_else(|| "it said nothing".into());
         CommandError::passing(CHILD, format!("the program `deepmarket` ended: {last}"), "")
     }
 
@@ -127,15 +131,33 @@ impl Child {
     }
 }
 
-/// Runs a command to its end; gives what it answered.
-pub async fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>, within: Duration) -> Answer<Value> {
-    let mut child = Child::start(arguments, None).await?;
-    let outcome = match timeout(within, child.answer()).await {
-        Ok(answer) => answer,
-        Err(_) => Err(CommandError::passing(CHILD, format!("no answer within {} s", within.as_secs()), "try again")),
-    };
-    child.stop().await;
-    outcome
+/// Commands that run to their end: PLUTO's end is theirs, too.
+#[derive(Default)]
+pub struct Runs {
+    ending: CancellationToken,
+    running: RwLock<()>,
+}
+
+impl Runs {
+    /// Runs a command to its end; gives what it answered.
+    pub async fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, within: Duration) -> Answer<Value> {
+        let _running = self.running.read().await;
+        let mut child = Child::start(arguments, None).await?;
+        let outcome = tokio::select! {
+            outcome = timeout(within, child.answer()) => outcome.unwrap_or_else(|_| {
+                Err(CommandError::passing(CHILD, format!("no answer within {} s", within.as_secs()), "try again"))
+            }),
+            () = self.ending.cancelled() => Err(CommandError::new(CHILD, "PLUTO ends", "")),
+        };
+        child.stop().await;
+        outcome
+    }
+
+    /// Ends all, and returns when they have ended.
+    pub async fn end(&self) {
+        self.ending.cancel();
+        let _ = self.running.write().await;
+    }
 }
 
 /// The value, or the error that it tells of.
@@ -148,13 +170,15 @@ fn understood(value: Value) -> Answer<Value> {
 }
 
 async fn keep_lines(stderr: tokio::process::ChildStderr, kept: Arc<Mutex<VecDeque<String>>>) {
-    let mut lines = BufReader::new(stderr).split(b'\n');
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut stderr, mut line) = (BufReader::new(stderr), Vec::new());
+    // What is longer than a line may be is cut: it may come from a machine elsewhere.
+    while let Ok(1..) = (&mut stderr).take(MAX_LINE as u64).read_until(b'\n', &mut line).await {
+        let mut kept = hold(&kept);
         if kept.len() == KEPT_LINES {
             kept.pop_front();
         }
         kept.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
+        line.clear();
     }
 }
 
@@ -187,5 +211,18 @@ mod tests {
         let error = understood(error).unwrap_err();
         assert_eq!((error.code, error.message.as_str(), error.hint.as_str()), (2033, "it offers more than it has", ""));
         assert!(understood(serde_json::json!({ "machine": "dmm1" })).is_ok());
+    }
+
+    #[tokio::test]
+    async fn endless_lines_are_cut_and_only_the_last_ones_kept() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "head -c 10000 /dev/zero | tr '\\0' x >&2; echo >&2; seq 100 >&2"]).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let kept = Arc::new(Mutex::new(VecDeque::new()));
+        keep_lines(process.stderr.take().unwrap(), kept.clone()).await;
+        process.wait().await.unwrap();
+        let kept = hold(&kept);
+        assert_eq!((kept.len(), kept.back().map(String::as_str)), (KEPT_LINES, Some("100")));
+        assert!(kept.iter().all(|line| line.len() <= MAX_LINE));
     }
 }

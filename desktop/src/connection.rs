@@ -15,6 +15,8 @@ use crate::{
 
 /// How long other gateways may take to say which market they are of.
 const ASK: Duration = Duration::from_secs(2);
+/// The most gateways that are asked: how many there are is the first one's word.
+const MAX_GATEWAYS: usize = 32;
 
 pub struct Chosen {
     /// The address that the user chose.
@@ -27,7 +29,7 @@ pub struct Chosen {
 
 impl Chosen {
     pub fn new(gateway: String, chain: ChainId, others: Vec<String>) -> Answer<Chosen> {
-        let client = Client::new(std::iter::once(gateway.clone()).chain(others).collect())?;
+        let client = Client::new(std::iter::once(gateway.clone()).chain(others).collect())?.only(chain);
         Ok(Chosen { gateway, chain, client, clock: OnceCell::new() })
     }
 
@@ -61,7 +63,10 @@ impl Chosen {
                 let message = format!("the market's genesis document can't be read: {error}");
                 CommandError::new(OTHER_MARKET, message, "is PLUTO of the market's release?")
             })?;
-            Ok(genesis.params.slots)
+            match genesis.chain_id() == self.chain {
+                true => Ok(genesis.params.slots),
+                false => Err(other_market(&genesis.name, &genesis.chain_id())),
+            }
         };
         self.clock.get_or_try_init(read).await.copied()
     }
@@ -72,18 +77,25 @@ pub fn check(expected: &ChainId, status: &Status) -> Answer {
     if status.chain == *expected {
         return Ok(());
     }
-    let message = format!("another market answers: '{}' with the genesis hash {}", status.name, status.chain.to_hex());
-    let hint = "nothing was sent to it. Choose the market again if this is meant, or ask who runs it";
-    Err(CommandError::new(OTHER_MARKET, message, hint))
+    Err(other_market(&status.name, &status.chain))
 }
 
-/// The market's other gateways that answer and are of the same market.
-pub async fn others(client: &Client, chain: &ChainId) -> Vec<String> {
-    let Ok(Ok(network)) = timeout(ASK, client.network()).await else { return Vec::new() };
-    let asks = network.gateways.into_iter().map(|gateway| async move {
+pub fn other_market(name: &str, chain: &ChainId) -> CommandError {
+    let message = format!("another market answers: '{name}' with the genesis hash {}", chain.to_hex());
+    let hint = "nothing was sent to it. Choose the market again if this is meant, or ask who runs it";
+    CommandError::new(OTHER_MARKET, message, hint)
+}
+
+/// The gateways of a market: those that were known, unless they say by now that they are of another one, and those that these
+/// name, where they say that they are of this one.
+pub async fn gateways(client: &Client, chain: &ChainId) -> Vec<String> {
+    let known = client.gateways().iter().map(|gateway| (gateway.clone(), true));
+    let named = timeout(ASK, client.network()).await.ok().and_then(Result::ok).map(|network| network.gateways);
+    let all = known.chain(named.unwrap_or_default().into_iter().map(|gateway| (gateway, false)));
+    let asks = all.take(MAX_GATEWAYS).map(|(gateway, known)| async move {
         let client = Client::new(vec![gateway]).ok()?;
-        let status = timeout(ASK, client.status()).await.ok()?.ok()?;
-        (status.chain == *chain).then(|| client.gateways()[0].clone())
+        let said = timeout(ASK, client.status()).await.ok().and_then(Result::ok).map(|status| status.chain);
+        said.map_or(known, |said| said == *chain).then(|| client.gateways()[0].clone())
     });
     join_all(asks).await.into_iter().flatten().collect()
 }
@@ -103,12 +115,6 @@ pub async fn local() -> Option<String> {
         }
     }
     None
-}
-
-/// Is it on this computer, by its address?
-pub fn is_loopback(gateway: &str) -> bool {
-    let host = gateway.split_once("://").map_or(gateway, |(_, rest)| rest);
-    host.starts_with("127.") || host.starts_with("[::1]") || host == "localhost" || host.starts_with("localhost:")
 }
 
 #[cfg(test)]
@@ -137,14 +143,5 @@ mod tests {
         let error = check(&chosen, &status).unwrap_err();
         assert_eq!((error.code, error.retryable), (OTHER_MARKET, false));
         assert!(error.message.contains(&status.chain.to_hex()), "{}", error.message);
-    }
-
-    #[test]
-    fn addresses_of_this_computer_are_known() {
-        for (gateway, loopback) in
-            [("http://127.0.0.1:1", true), ("http://localhost:1", true), ("http://[::1]:1", true), ("http://10.0.0.1:1", false)]
-        {
-            assert_eq!(is_loopback(gateway), loopback, "{gateway}");
-        }
     }
 }

@@ -3,7 +3,7 @@
 use deepmarket_api::ApiError;
 use deepmarket_wallet::failure::Failure;
 
-use crate::view::CommandError;
+use crate::{connection, view::CommandError};
 
 /// What a command gives.
 pub type Answer<T = ()> = Result<T, CommandError>;
@@ -65,6 +65,7 @@ impl From<ApiError> for CommandError {
                 format!("no gateway has the data {}", hash.to_hex()),
                 "it may still be on its way, or the machine that holds it is off: try again later".to_owned(),
             ),
+            ApiError::OtherMarket(chain) => return connection::other_market("unknown", &chain),
             ApiError::NoAccount(_) => {
                 ("this market has no account of this key".to_owned(), "open it with an identity first".to_owned())
             }

@@ -107,7 +107,8 @@ impl Follower<'_> {
             tokio::select! {
                 event = stream.next() => match event {
                     Some(Ok(event)) => {
-                        self.told.in_trouble = false;
+                        // The job is told again, so that the page knows that the trouble is over.
+                        changed |= self.told.in_trouble;
                         match event {
                             JobEvent::Progress { entry, .. } => self.told.take(entry),
                             JobEvent::State { .. } | JobEvent::Chain { .. } => changed = true,
@@ -138,8 +139,9 @@ impl Follower<'_> {
 
     async fn refresh(&mut self) {
         match detail(self.app, &self.client, &self.clock, self.job).await {
-            Ok(detail) if self.told.detail.as_ref() == Some(&detail) => {}
+            Ok(detail) if !self.told.in_trouble && self.told.detail.as_ref() == Some(&detail) => {}
             Ok(detail) => {
+                self.told.in_trouble = false;
                 self.told.detail = Some(detail.clone());
                 self.told.tell(JobNews::Detail(Box::new(detail)));
             }

@@ -23,6 +23,7 @@ mod markets;
 mod node;
 mod notices;
 mod presets;
+mod secret;
 mod settings;
 mod state;
 mod usage;
@@ -42,6 +43,8 @@ use view::{Live, Tone};
 
 /// How often the automatic lock and the end of a pause are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// A pause that ends so long after its time ends late.
+const LATE_MS: u64 = 60_000;
 
 /// Opens the window, and returns when PLUTO ends.
 pub fn run() {
@@ -129,7 +132,8 @@ fn setup(handle: &AppHandle) -> tauri::Result<()> {
             let app = Arc::new(App::new(home, preselected.filter(|gateway| !gateway.trim().is_empty())));
             handle.manage(app.clone());
             window::open(handle, named_home())?;
-            tauri::async_runtime::spawn(look(handle.clone(), app));
+            tauri::async_runtime::spawn(lock_in_time(app.clone()));
+            tauri::async_runtime::spawn(end_pauses(handle.clone(), app));
             tauri::async_runtime::spawn(end_in_good_order(handle.clone()));
         }
         Err(error) => window::refuse(handle, &error),
@@ -137,52 +141,47 @@ fn setup(handle: &AppHandle) -> tauri::Result<()> {
     Ok(())
 }
 
-/// Locks where nobody is there, and ends pauses.
-async fn look(handle: AppHandle, app: Arc<App>) {
+/// Locks where nobody is there. Nothing that may take long delays it.
+async fn lock_in_time(app: Arc<App>) {
     loop {
         tokio::time::sleep(LOOK).await;
         app.lock_if_alone();
-        end_pause(&handle, &app).await;
     }
 }
 
 /// The end of the desktop's session, or Ctrl-C in a terminal, is not the end of good manners: lent machines are taken back.
 async fn end_in_good_order(handle: AppHandle) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let Ok(mut signals) = kinds.into_iter().map(signal).collect::<Result<Vec<_>, _>>() else { return };
+    futures::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
     handle.exit(0);
 }
 
-/// Goes on with lending where its pause is over: at once, or as soon as the wallet is unlocked.
-async fn end_pause(handle: &AppHandle, app: &App) {
-    let (Ok(session), Ok(market)) = (app.session(), app.market()) else { return };
-    let of = Of { home: &app.home, market: &market, session: &session };
-    let due = of.folder().paused().filter(|paused| paused.until > 0 && paused.until <= node::now());
-    let Some(paused) = due else { return };
-    // It could not go on while the wallet was locked, or PLUTO closed.
-    let late = node::now() - paused.until > 60_000;
-    let told = match app.node.resume(of).await {
-        Ok(()) if late => notice(Tone::Info, "This computer is lent again", "Its pause was over while the wallet was locked."),
-        Ok(()) => notice(Tone::Info, "This computer is lent again", "Its pause is over."),
-        Err(error) if error.retryable => {
-            tokio::time::sleep(LOOK * 10).await;
-            return;
+/// Goes on with lending where a pause is over: at once, or as soon as the wallet is unlocked.
+async fn end_pauses(handle: AppHandle, app: Arc<App>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (Ok(session), Ok(market)) = (app.session(), app.market()) else { continue };
+        let of = Of { home: &app.home, market: &market, session: &session };
+        let Some((paused, outcome)) = app.node.end_pause(of).await else { continue };
+        let told = match outcome {
+            Ok(()) if node::now().saturating_sub(paused.until) > LATE_MS => {
+                let why = "Its pause was over before, but the wallet was locked, or the market did not answer.";
+                notice(Tone::Info, "This computer is lent again", why)
+            }
+            Ok(()) => notice(Tone::Info, "This computer is lent again", "Its pause is over."),
+            Err(error) if node::is_worth_a_try(&error) => {
+                drop(session);
+                tokio::time::sleep(LOOK * 10).await;
+                continue;
+            }
+            Err(error) => notice(Tone::Warning, "This computer stays paused", error.message),
+        };
+        if app.settings().notify {
+            live::native(&handle, &told);
         }
-        Err(error) => {
-            // It is not tried again by itself: who reads this decides.
-            let _ = of.folder().set_paused(Some(&machine_folder::Paused { until: 0, ..paused }));
-            notice(Tone::Warning, "This computer stays paused", error.message)
-        }
-    };
-    if app.settings().notify {
-        live::native(handle, &told);
+        app.tell(Live::Notice(told));
     }
-    app.tell(Live::Notice(told));
 }
 
 /// Ends everything that was started.
@@ -191,7 +190,7 @@ fn end(handle: &AppHandle) {
     tauri::async_runtime::block_on(async {
         let (session, market) = (app.session().ok(), app.market().ok());
         let of = session.as_ref().zip(market.as_ref()).map(|(session, market)| Of { home: &app.home, market, session });
-        app.node.shut_down(of).await;
+        futures::future::join(app.node.shut_down(of), app.runs.end()).await;
     });
     app.lock();
 }

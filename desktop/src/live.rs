@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deepmarket_api::{AccountView, BlockEvent, DayEntry, EstimateView, JobView, MachineView};
-use deepmarket_types::{Event, Height, MachineId, MachineReason, SlotClock, TimeMs};
+use deepmarket_api::{AccountView, BlockEvent, DayEntry, EstimateView, JobView, MachineView, PricesView};
+use deepmarket_types::{AccountId, Event, Height, MachineId, MachineReason, SlotClock, TimeMs};
 use futures::StreamExt as _;
 use tauri::{AppHandle, ipc::Channel};
 use tauri_plugin_notification::NotificationExt as _;
@@ -22,8 +22,9 @@ use crate::{
     convert::{self, Local},
     error::Answer,
     machine_folder::Folder,
+    node::Lender,
     notices::{Notices, notice},
-    state::{App, Unlocked, hold},
+    state::{App, hold},
     view::{CommandError, Connection, Live, Node, Notice, Tone},
 };
 
@@ -47,11 +48,11 @@ pub async fn run(
     handle: AppHandle,
     app: Arc<App>,
     market: Arc<Chosen>,
-    session: Arc<Unlocked>,
+    account: AccountId,
     channel: Channel<Live>,
     stop: CancellationToken,
 ) {
-    let shared = Shared { handle, app, market, session, channel, machines: Mutex::default(), jobs_here: Mutex::default() };
+    let shared = Shared { handle, app, market, account, channel, machines: Mutex::default(), jobs_here: Mutex::default() };
     let watch = futures::future::join(Watcher::new(&shared).run(), watch_node(&shared));
     tokio::select! {
         _ = watch => {}
@@ -64,7 +65,8 @@ struct Shared {
     handle: AppHandle,
     app: Arc<App>,
     market: Arc<Chosen>,
-    session: Arc<Unlocked>,
+    /// Watching needs no key.
+    account: AccountId,
     channel: Channel<Live>,
     /// The account's machines, as they were fetched last.
     machines: Mutex<Vec<MachineView>>,
@@ -103,9 +105,10 @@ pub fn native(handle: &AppHandle, notice: &Notice) {
 /// Looks at this computer's node.
 async fn watch_node(shared: &Shared) {
     let mut told: Option<Node> = None;
+    let lender = Lender { account: shared.account, chain: shared.market.chain };
     loop {
         let earned = |id: MachineId| hold(&shared.machines).iter().find(|view| view.id == id).map(|view| view.earned);
-        let node = shared.app.node.view(shared.session.id, earned, hold(&shared.jobs_here).clone());
+        let node = shared.app.node.view(lender, earned, hold(&shared.jobs_here).clone());
         if let (Some(before), Some(error)) = (&told, &node.error)
             && before.error.is_none()
         {
@@ -125,6 +128,8 @@ struct Fetched {
     days: Vec<DayEntry>,
     clock: SlotClock,
     jobs_here: Vec<String>,
+    /// Where it was time for them.
+    prices: Option<PricesView>,
     height: Height,
     time: TimeMs,
 }
@@ -159,7 +164,7 @@ struct Told {
 
 impl<'a> Watcher<'a> {
     fn new(shared: &'a Shared) -> Self {
-        let notices = Notices::of(shared.session.id);
+        let notices = Notices::of(shared.account);
         let (told, last, prices_until) = (Told::default(), (Height(0), TimeMs(0)), TimeMs(0));
         Watcher { shared, notices, told, last, dirty: true, unheard: false, fetched: Instant::now(), failures: 0, prices_until }
     }
@@ -218,7 +223,7 @@ impl<'a> Watcher<'a> {
     }
 
     fn concerns(&self, event: &Event) -> bool {
-        let me = Some(self.shared.session.id);
+        let me = Some(self.shared.account);
         let own_job = event.job().is_some_and(|job| self.notices.jobs.contains_key(&job));
         let own_machine = match event {
             Event::Lease { machine, .. } | Event::Machine { machine, .. } => self.notices.machines.contains_key(machine),
@@ -236,19 +241,12 @@ impl<'a> Watcher<'a> {
             Err(error) => {
                 self.failures += 1;
                 self.offline(&error);
-                return;
             }
-        }
-        if self.last.1 >= self.prices_until
-            && let Err(error) = self.prices().await
-        {
-            self.failures += 1;
-            self.offline(&error);
         }
     }
 
     async fn fetch(&self) -> Answer<Fetched> {
-        let id = self.shared.session.id;
+        let id = self.shared.account;
         let status = self.shared.market.status().await?;
         let clock = self.shared.market.clock().await?;
         let client = self.shared.market.unchecked();
@@ -266,8 +264,12 @@ impl<'a> Watcher<'a> {
             Some(machine) => client.assignments(machine).await?.iter().map(|one| one.job.to_string()).collect(),
             None => Vec::new(),
         };
+        let prices = match status.time.max(self.last.1) >= self.prices_until {
+            true => Some(client.prices().await?),
+            false => None,
+        };
         let (account, height, time) = (account.ok_or_else(gone)?, status.height, status.time);
-        Ok(Fetched { account, machines, jobs, estimate, days, clock, jobs_here, height, time })
+        Ok(Fetched { account, machines, jobs, estimate, days, clock, jobs_here, prices, height, time })
     }
 
     fn take(&mut self, fetched: Fetched) {
@@ -275,7 +277,7 @@ impl<'a> Watcher<'a> {
         if fetched.height > self.last.0 {
             self.last = (fetched.height, fetched.time);
         }
-        let Fetched { account, machines, jobs, estimate, days, clock, .. } = fetched;
+        let Fetched { account, machines, jobs, estimate, days, clock, jobs_here, prices, .. } = fetched;
         self.online();
         let shared = self.shared;
         shared.tell_changed(
@@ -283,7 +285,7 @@ impl<'a> Watcher<'a> {
             convert::overview(&account, &estimate, &days, &jobs, &machines),
             Live::Overview,
         );
-        let folder = Folder::of(&shared.app.home, shared.session.id);
+        let folder = Folder::of(&shared.app.home, shared.account);
         let (here, paused) = (folder.machine(), folder.paused());
         let local = |view: &MachineView| {
             let here = Some(view.id) == here;
@@ -298,19 +300,14 @@ impl<'a> Watcher<'a> {
         let unheard = |view: &MachineView| matches!(view.why, MachineReason::NotHeardYet | MachineReason::NoAddress);
         self.unheard = machines.iter().any(unheard);
         *hold(&shared.machines) = machines;
-        *hold(&shared.jobs_here) = fetched.jobs_here;
-    }
-
-    async fn prices(&mut self) -> Answer {
-        let clock = self.shared.market.clock().await?;
-        let prices = self.shared.market.unchecked().prices().await?;
-        self.prices_until = prices.slot_ends;
-        self.shared.tell_changed(&mut self.told.prices, convert::prices(&prices, &clock), Live::Prices);
-        Ok(())
+        *hold(&shared.jobs_here) = jobs_here;
+        if let Some(prices) = prices {
+            self.prices_until = prices.slot_ends;
+            shared.tell_changed(&mut self.told.prices, convert::prices(&prices, &clock), Live::Prices);
+        }
     }
 
     fn online(&mut self) {
-        let (height, time) = (self.last.0.0, self.last.1.0);
         let offline = self.told.connection.as_ref().is_some_and(|told| !told.online);
         let recent = self.told.connection_at.is_some_and(|at| at.elapsed() < HEIGHT);
         if recent && !offline {
@@ -320,18 +317,19 @@ impl<'a> Watcher<'a> {
             self.shared.tell(Live::Notice(notice(Tone::Info, "The connection is back", "")));
         }
         self.told.was_online = true;
-        self.connection(Connection { online: true, gateway: self.shared.market.gateway.clone(), height, time, error: None });
+        self.connection(true, None);
     }
 
     fn offline(&mut self, error: &CommandError) {
         // Whatever was missed meanwhile is fetched as soon as a gateway answers.
         (self.dirty, self.failures) = (true, self.failures.max(1));
-        let (height, time) = (self.last.0.0, self.last.1.0);
-        let (gateway, error) = (self.shared.market.gateway.clone(), Some(error.message.clone()));
-        self.connection(Connection { online: false, gateway, height, time, error });
+        self.connection(false, Some(error.message.clone()));
     }
 
-    fn connection(&mut self, connection: Connection) {
+    fn connection(&mut self, online: bool, error: Option<String>) {
+        let (height, time) = (self.last.0.0, self.last.1.0);
+        let gateway = self.shared.market.unchecked().answering().to_owned();
+        let connection = Connection { online, gateway, height, time, error };
         self.told.connection_at = Some(Instant::now());
         self.shared.tell_changed(&mut self.told.connection, connection, Live::Connection);
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use deepmarket_types::{AccountId, MachineConfig, MachineId, Offer, SecretKey, TimeMs};
-use deepmarket_wallet::{files::write_private, invite_code::InviteCode, keys};
+use deepmarket_wallet::{files::write_private, invite_code::InviteCode, keys, this_computer};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,7 +38,7 @@ pub struct Paused {
 
 impl Folder {
     pub fn of(home: &Home, account: AccountId) -> Folder {
-        Folder { home: home.node(account), name: host_name() }
+        Folder { home: home.node(account), name: this_computer::name() }
     }
 
     /// The home of the command line's program.
@@ -108,15 +108,6 @@ fn remove(path: &Path) -> Answer {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path.display())(error)),
         _ => Ok(()),
     }
-}
-
-/// What the system calls itself, in the characters that a machine's name may have.
-fn host_name() -> String {
-    let uname = rustix::system::uname();
-    let name = uname.nodename().to_string_lossy();
-    let short = name.split('.').next().unwrap_or_default();
-    let name: String = short.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(40).collect();
-    if name.is_empty() { "this-machine".into() } else { name }
 }
 
 #[cfg(test)]

@@ -75,6 +75,11 @@ impl Markets {
     pub fn choose(&mut self, gateway: &str, status: &Status, gateways: Vec<String>) {
         self.last = Some(gateway.to_owned());
         self.gateways.insert(gateway.to_owned(), status.chain);
+        self.seen(status, gateways);
+    }
+
+    /// Remembers how a market stands and which gateways it has.
+    pub fn seen(&mut self, status: &Status, gateways: Vec<String>) {
         let known = self.chains.entry(status.chain.to_hex()).or_default();
         let (name, validators, height) = (status.name.clone(), status.validators, status.height.0);
         *known = Known { name, validators, height, gateways, open: std::mem::take(&mut known.open) };

@@ -8,9 +8,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use deepmarket_api::{ApiError, Client};
-use deepmarket_types::{AccountId, Action, ChangeMode, Credits, MachineId, Offer, SecretKey, TimeMs, machine_proof};
-use deepmarket_wallet::offers;
+use deepmarket_api::{Client, MachineView};
+use deepmarket_types::{AccountId, Action, ChainId, ChangeMode, Credits, MachineId, Offer, TimeMs, machine_proof};
+use deepmarket_wallet::offers::{self, INVITE_UNKNOWN};
 use tokio::time::timeout;
 
 use crate::{
@@ -25,26 +25,32 @@ use crate::{
     view::{self, CommandError},
 };
 
-/// The ledger's codes for a machine of which nothing is offered, and for a code that no open invitation has.
-const NOT_OFFERED: u16 = 2039;
-const INVITE_UNKNOWN: u16 = 2043;
-/// How long this computer's own invitation holds: it is used at once.
-const INVITATION_MS: u64 = 10 * 60_000;
 /// How long a node may take to measure the machine and to join.
 const JOIN: Duration = Duration::from_secs(180);
+/// How long PLUTO's end waits for the market to take offers back.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// All children that lend.
 #[derive(Default)]
 pub struct Keeper {
     local: Mutex<Option<Running>>,
     remote: Mutex<BTreeMap<String, Remote>>,
-    /// One change at a time.
+    /// One change at a time of this computer's node.
     turn: tokio::sync::Mutex<()>,
+    /// And one of the others: joining over SSH may take long.
+    remote_turn: tokio::sync::Mutex<()>,
+}
+
+/// Who lends, on which market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lender {
+    pub account: AccountId,
+    pub chain: ChainId,
 }
 
 /// This computer's node; also after it ended by itself.
 struct Running {
-    account: AccountId,
+    lender: Lender,
     machine: MachineId,
     since: u64,
     /// What the machine had earned before.
@@ -56,7 +62,7 @@ struct Running {
 
 /// A machine that is lent over SSH.
 struct Remote {
-    account: AccountId,
+    lender: Lender,
     machine: MachineId,
     child: Child,
     running: bool,
@@ -73,6 +79,10 @@ pub struct Of<'a> {
 impl Of<'_> {
     pub fn folder(&self) -> Folder {
         Folder::of(self.home, self.session.id)
+    }
+
+    fn lender(&self) -> Lender {
+        Lender { account: self.session.id, chain: self.market.chain }
     }
 
     fn arguments(&self, verb: &[&str]) -> Vec<OsString> {
@@ -97,20 +107,27 @@ impl Keeper {
     pub async fn lend(&self, of: Of<'_>, offer: Offer) -> Answer<MachineId> {
         let _turn = self.turn.lock().await;
         let (client, folder) = (of.client().await?, of.folder());
-        self.check_account(of.session.id)?;
+        self.check_lender(of.lender())?;
         if let Some(machine) = own_machine(&client, &folder, of.session.id).await?
             && folder.code().is_some()
         {
             renew(&client, of, &folder, machine).await?;
             client.act(&of.session.key, Action::Lend { machine, offer, mode: ChangeMode::AfterLease }).await?;
-            remember(&folder, &offer)?;
             match self.serve(of, &client, &folder).await {
                 // Its code is no longer good: it joins anew.
                 Err(error) if error.code == INVITE_UNKNOWN => folder.set_code(None)?,
-                served => return served,
+                Ok(machine) => {
+                    remember(&folder, &offer)?;
+                    return Ok(machine);
+                }
+                Err(error) => {
+                    // What nobody serves would count as lost.
+                    let _ = offers::withdraw(&client, &of.session.key, machine).await;
+                    return Err(error);
+                }
             }
         }
-        let expires = client.status().await?.time.plus(INVITATION_MS);
+        let expires = client.status().await?.time.plus(offers::AT_ONCE_MS);
         let code = offers::post_invite(&client, &of.session.key, Some(offer), expires).await?;
         folder.set_code(Some(&code))?;
         let joined = self.serve(of, &client, &folder).await;
@@ -130,7 +147,7 @@ impl Keeper {
     pub async fn start(&self, of: Of<'_>) -> Answer {
         let _turn = self.turn.lock().await;
         let (client, folder) = (of.client().await?, of.folder());
-        self.check_account(of.session.id)?;
+        self.check_lender(of.lender())?;
         if folder.code().is_none() {
             return Err(CommandError::new(
                 NOT_KNOWN,
@@ -138,10 +155,7 @@ impl Keeper {
                 "verify and lend it first",
             ));
         }
-        let machine = self.serve(of, &client, &folder).await.map_err(|error| match error.code {
-            INVITE_UNKNOWN => CommandError { hint: "lend this computer anew".into(), ..error },
-            _ => error,
-        })?;
+        let machine = self.serve(of, &client, &folder).await.map_err(anew)?;
         let offered = client.machine(machine).await?.is_some_and(|view| view.offer.is_some());
         if let (false, None, Some(offer)) = (offered, folder.paused(), folder.offer()) {
             client.act(&of.session.key, Action::Lend { machine, offer, mode: ChangeMode::AfterLease }).await?;
@@ -155,6 +169,7 @@ impl Keeper {
             return Ok(machine);
         }
         let code = folder.code().ok_or_else(|| bug("a node without a code"))?;
+        let known = own_view(client, folder, of.session.id).await?;
         let join = ["lend", "join", "-", "--with-parent", "--machine", folder.name()];
         let mut child = Child::start(of.arguments(&join), Some(code.trim())).await?;
         let machine = match joined(&mut child).await {
@@ -164,23 +179,29 @@ impl Keeper {
                 return Err(error);
             }
         };
-        let earned_before = client.machine(machine).await?.map_or(Credits::ZERO, |view| view.earned);
-        let (account, since, usage, ended) = (of.session.id, now(), Usage::default(), None);
-        *hold(&self.local) = Some(Running { account, machine, since, earned_before, child, usage, ended });
+        let earned_before = known.map_or(Credits::ZERO, |view| view.earned);
+        let (lender, since, usage, ended) = (of.lender(), now(), Usage::default(), None);
+        *hold(&self.local) = Some(Running { lender, machine, since, earned_before, child, usage, ended });
         Ok(machine)
     }
 
     /// Stops the node and ends its offer.
     pub async fn stop(&self, of: Of<'_>) -> Answer {
         let _turn = self.turn.lock().await;
-        self.check_account(of.session.id)?;
-        // The market first: what runs there then ends in good order.
-        if let Some(machine) = of.folder().machine() {
-            withdraw(&of.client().await?, &of.session.key, machine).await?;
-        }
-        of.folder().set_paused(None)?;
+        self.check_lender(of.lender())?;
+        let folder = of.folder();
+        let withdrawing = async {
+            let client = of.client().await?;
+            match own_machine(&client, &folder, of.session.id).await? {
+                Some(machine) => Ok(offers::withdraw(&client, &of.session.key, machine).await?),
+                None => Ok(()),
+            }
+        };
+        // The market first: what runs there then ends in good order. Whatever it says, one's own computer is one's own.
+        let withdrawn = withdrawing.await;
         self.end_local().await;
-        Ok(())
+        folder.set_paused(None)?;
+        withdrawn.map_err(still_offered)
     }
 
     /// Ends running leases, and takes no more until `until`, or until `resume` where that is 0.
@@ -189,12 +210,12 @@ impl Keeper {
         let (client, folder) = (of.client().await?, of.folder());
         let machine = own_machine(&client, &folder, of.session.id).await?.ok_or_else(not_lent)?;
         let offered = client.machine(machine).await?.and_then(|view| view.pending.or(view.offer));
-        let before = folder.paused().map(|paused| paused.offer);
-        let offer = offered.or(before).or_else(|| folder.offer()).ok_or_else(not_lent)?;
+        let before = folder.paused();
+        let offer = offered.or(before.as_ref().map(|paused| paused.offer)).or_else(|| folder.offer()).ok_or_else(not_lent)?;
         folder.set_paused(Some(&Paused { until, offer }))?;
-        if let Err(error) = withdraw(&client, &of.session.key, machine).await {
-            folder.set_paused(None)?;
-            return Err(error);
+        if let Err(error) = offers::withdraw(&client, &of.session.key, machine).await {
+            folder.set_paused(before.as_ref())?;
+            return Err(error.into());
         }
         Ok(())
     }
@@ -202,24 +223,45 @@ impl Keeper {
     /// Offers again what was offered before the pause.
     pub async fn resume(&self, of: Of<'_>) -> Answer {
         let _turn = self.turn.lock().await;
+        match of.folder().paused() {
+            Some(paused) => self.go_on(of, &paused).await,
+            None => Err(CommandError::new(BAD_INPUT, "this computer isn't paused", "")),
+        }
+    }
+
+    /// The same for a pause whose time is over; none where there is no such one. Where it fails and another try would, too, the
+    /// pause lasts until it is ended by hand.
+    pub async fn end_pause(&self, of: Of<'_>) -> Option<(Paused, Answer)> {
+        let due = || of.folder().paused().filter(|paused| paused.until > 0 && paused.until <= now());
+        due()?;
+        let _turn = self.turn.lock().await;
+        // It may have been changed while this waited.
+        let paused = due()?;
+        let outcome = self.go_on(of, &paused).await;
+        if outcome.as_ref().is_err_and(|error| !is_worth_a_try(error)) {
+            let _ = of.folder().set_paused(Some(&Paused { until: 0, offer: paused.offer }));
+        }
+        Some((paused, outcome))
+    }
+
+    async fn go_on(&self, of: Of<'_>, paused: &Paused) -> Answer {
+        self.check_lender(of.lender())?;
         let (client, folder) = (of.client().await?, of.folder());
-        let Some(paused) = folder.paused() else {
-            return Err(CommandError::new(BAD_INPUT, "this computer isn't paused", ""));
-        };
         let machine = own_machine(&client, &folder, of.session.id).await?.ok_or_else(not_lent)?;
+        // First the node: what is offered and not served would count as lost.
+        self.serve(of, &client, &folder).await.map_err(anew)?;
         client.act(&of.session.key, Action::Lend { machine, offer: paused.offer, mode: ChangeMode::AfterLease }).await?;
-        folder.set_paused(None)?;
-        self.serve(of, &client, &folder).await.map(|_| ())
+        folder.set_paused(None)
     }
 
     /// Lends a machine over SSH; returns when it has joined.
     pub async fn lend_over_ssh(&self, of: Of<'_>, target: &str, identity: Option<&str>, program: &str, offer: Offer) -> Answer {
-        let _turn = self.turn.lock().await;
+        let _turn = self.remote_turn.lock().await;
         if hold(&self.remote).get_mut(target).is_some_and(Remote::is_running) {
             return Err(CommandError::new(BAD_INPUT, format!("{target} is lent already"), "stop it first"));
         }
         let client = of.client().await?;
-        let expires = client.status().await?.time.plus(INVITATION_MS);
+        let expires = client.status().await?.time.plus(offers::AT_ONCE_MS);
         let code = offers::post_invite(&client, &of.session.key, Some(offer), expires).await?;
         let mut arguments = of.arguments(&["lend", "ssh", "--code", "-", "--with-parent"]);
         if !program.is_empty() {
@@ -233,7 +275,7 @@ impl Keeper {
         let mut child = Child::start(arguments, Some(&code.to_string())).await?;
         match joined(&mut child).await {
             Ok(machine) => {
-                let remote = Remote { account: of.session.id, machine, child, running: true };
+                let remote = Remote { lender: of.lender(), machine, child, running: true };
                 hold(&self.remote).insert(target.to_owned(), remote);
                 Ok(())
             }
@@ -245,15 +287,20 @@ impl Keeper {
     }
 
     pub async fn stop_ssh(&self, of: Of<'_>, target: &str) -> Answer {
-        let _turn = self.turn.lock().await;
-        let Some(mut remote) = hold(&self.remote).remove(target) else {
+        let _turn = self.remote_turn.lock().await;
+        let Some(mut remote) = self.take_remote(target, of.lender()) else {
             return Err(CommandError::new(NOT_KNOWN, format!("{target} isn't lent from here"), ""));
         };
+        let withdrawing = async { Answer::Ok(offers::withdraw(&of.client().await?, &of.session.key, remote.machine).await?) };
+        let withdrawn = withdrawing.await;
         remote.child.stop().await;
-        if remote.account == of.session.id {
-            withdraw(&of.client().await?, &of.session.key, remote.machine).await?;
-        }
-        Ok(())
+        withdrawn.map_err(still_offered)
+    }
+
+    fn take_remote(&self, target: &str, lender: Lender) -> Option<Remote> {
+        let mut remotes = hold(&self.remote);
+        remotes.get(target).filter(|remote| remote.lender == lender)?;
+        remotes.remove(target)
     }
 
     /// Is a process running that lends, here or elsewhere?
@@ -269,13 +316,15 @@ impl Keeper {
         running.ended.is_none().then_some(running.machine)
     }
 
-    /// One computer is lent from one account at a time.
-    fn check_account(&self, account: AccountId) -> Answer {
-        let other = self.serving().is_some() && hold(&self.local).as_ref().is_some_and(|running| running.account != account);
-        match other {
-            true => Err(CommandError::new(BAD_INPUT, "this computer is lent from another account now", "stop it there first")),
-            false => Ok(()),
-        }
+    /// One computer is lent from one account on one market at a time.
+    fn check_lender(&self, lender: Lender) -> Answer {
+        let serving = self.serving().is_some();
+        let Some(other) = hold(&self.local).as_ref().map(|running| running.lender).filter(|other| serving && *other != lender)
+        else {
+            return Ok(());
+        };
+        let place = if other.account == lender.account { "on another market" } else { "from another account" };
+        Err(CommandError::new(BAD_INPUT, format!("this computer is lent {place} now"), "stop it there first"))
     }
 
     async fn end_local(&self) {
@@ -287,26 +336,22 @@ impl Keeper {
 
     /// Ends all children; with the key also their offers, so that they don't count as lost.
     pub async fn shut_down(&self, of: Option<Of<'_>>) {
-        let mut machines: Vec<MachineId> = self.serving().into_iter().collect();
         let remotes = std::mem::take(&mut *hold(&self.remote));
-        machines.extend(remotes.values().map(|remote| remote.machine));
-        if let Some(of) = of.filter(|_| !machines.is_empty())
-            && let Ok(client) = of.client().await
-        {
-            for machine in machines {
-                // Where the market doesn't answer, it notices by itself that the machine is gone.
-                let _ = withdraw(&client, &of.session.key, machine).await;
-            }
+        if let Some(of) = of {
+            let here = self.serving().filter(|_| self.check_lender(of.lender()).is_ok());
+            let there = remotes.values().filter(|remote| remote.lender == of.lender()).map(|remote| remote.machine);
+            // Where the market doesn't answer in time, it notices by itself that a machine is gone.
+            let _ = timeout(FAREWELL, withdraw_all(of, here.into_iter().chain(there).collect())).await;
         }
         let ends = remotes.into_values().map(|mut remote| async move { remote.child.stop().await });
         futures::future::join(self.end_local(), futures::future::join_all(ends)).await;
     }
 
     /// The node as the page shows it. `seen` is what the market said last of the machine, `jobs` what it works for.
-    pub fn view(&self, account: AccountId, seen: impl Fn(MachineId) -> Option<Credits>, jobs: Vec<String>) -> view::Node {
-        let mut node = self.idle(account);
+    pub fn view(&self, lender: Lender, seen: impl Fn(MachineId) -> Option<Credits>, jobs: Vec<String>) -> view::Node {
+        let mut node = self.idle(lender);
         let mut local = hold(&self.local);
-        let Some(running) = local.as_mut().filter(|running| running.account == account) else { return node };
+        let Some(running) = local.as_mut().filter(|running| running.lender == lender) else { return node };
         running.look();
         node.machine = Some(running.machine.to_string());
         node.log = running.child.lines();
@@ -321,9 +366,9 @@ impl Keeper {
     }
 
     /// Without a node of this computer: what is lent over SSH.
-    fn idle(&self, account: AccountId) -> view::Node {
+    fn idle(&self, lender: Lender) -> view::Node {
         let mut remote = hold(&self.remote);
-        let remote = remote.iter_mut().filter(|(_, remote)| remote.account == account).map(|(target, remote)| {
+        let remote = remote.iter_mut().filter(|(_, remote)| remote.lender == lender).map(|(target, remote)| {
             let running = remote.is_running();
             let line = remote.child.lines().pop().unwrap_or_default();
             view::RemoteNode { target: target.clone(), running, line }
@@ -371,9 +416,13 @@ async fn joined(child: &mut Child) -> Answer<MachineId> {
 }
 
 /// This computer's machine, if the market knows it as the account's.
-async fn own_machine(client: &Client, folder: &Folder, owner: AccountId) -> Answer<Option<MachineId>> {
+async fn own_view(client: &Client, folder: &Folder, owner: AccountId) -> Answer<Option<MachineView>> {
     let Some(machine) = folder.machine() else { return Ok(None) };
-    Ok(client.machine(machine).await?.filter(|view| view.owner == owner).map(|view| view.id))
+    Ok(client.machine(machine).await?.filter(|view| view.owner == owner))
+}
+
+async fn own_machine(client: &Client, folder: &Folder, owner: AccountId) -> Answer<Option<MachineId>> {
+    Ok(own_view(client, folder, owner).await?.map(|view| view.id))
 }
 
 /// Tells the market what was measured since, where nothing runs on the machine.
@@ -396,12 +445,34 @@ pub fn remember(folder: &Folder, offer: &Offer) -> Answer {
     folder.set_paused(None)
 }
 
-/// Ends an offer at once; one that has ended already is fine.
-pub async fn withdraw(client: &Client, owner: &SecretKey, machine: MachineId) -> Answer {
-    match client.act(owner, Action::Withdraw { machine, mode: ChangeMode::AtOnce }).await {
-        Err(ApiError::Rejected { code: NOT_OFFERED, .. }) | Ok(_) => Ok(()),
-        Err(error) => Err(error.into()),
+async fn withdraw_all(of: Of<'_>, machines: Vec<MachineId>) -> Answer {
+    if machines.is_empty() {
+        return Ok(());
     }
+    let client = of.client().await?;
+    for machine in machines {
+        let _ = offers::withdraw(&client, &of.session.key, machine).await;
+    }
+    Ok(())
+}
+
+/// May an error pass by itself? One of the program needs somebody who looks at it.
+pub fn is_worth_a_try(error: &CommandError) -> bool {
+    error.retryable && error.code != CHILD
+}
+
+/// A node whose code is no longer good says what to do.
+fn anew(error: CommandError) -> CommandError {
+    match error.code {
+        INVITE_UNKNOWN => CommandError { hint: "lend this computer anew".into(), ..error },
+        _ => error,
+    }
+}
+
+/// It works no more, but the market was not told.
+fn still_offered(error: CommandError) -> CommandError {
+    let hint = "the compute node has ended, but its offer may still stand: withdraw the machine once the market answers";
+    CommandError { hint: hint.into(), ..error }
 }
 
 fn not_lent() -> CommandError {

@@ -6,15 +6,16 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use deepmarket_api::Client;
-use deepmarket_types::{AccountId, ChainId, JobId, MachineId, SecretKey};
+use deepmarket_types::{AccountId, ChainId, MachineId, SecretKey};
 use tauri::ipc::Channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    child::Runs,
     connection::{self, Chosen},
     error::{Answer, LOCKED, NO_MARKET},
     home::Home,
@@ -32,8 +33,10 @@ pub struct App {
     /// A gateway that was named when PLUTO was started.
     pub preselected: Option<String>,
     pub node: Keeper,
-    /// The jobs whose pages are open.
-    pub watched_jobs: Mutex<HashMap<JobId, CancellationToken>>,
+    /// Commands of the program `deepmarket` that run.
+    pub runs: Runs,
+    /// The jobs' pages that are open, by their channels.
+    watched_jobs: Mutex<HashMap<u32, CancellationToken>>,
     /// Names of machines that were looked up.
     pub machine_names: Mutex<BTreeMap<MachineId, String>>,
     settings: Mutex<Settings>,
@@ -42,7 +45,9 @@ pub struct App {
     /// A new key whose words are being written down.
     fresh: Mutex<Option<SecretKey>>,
     /// When somebody was there last.
-    seen: Mutex<Instant>,
+    seen: Mutex<Seen>,
+    /// One change of what is remembered of markets at a time.
+    remembering: Mutex<()>,
     watch: Mutex<Option<Watch>>,
 }
 
@@ -52,6 +57,20 @@ pub struct Unlocked {
     pub id: AccountId,
     pub key: SecretKey,
     open: AtomicBool,
+}
+
+/// A moment by two clocks: one stands still while the computer sleeps, the other one can be set.
+struct Seen(Instant, SystemTime);
+
+impl Seen {
+    fn now() -> Seen {
+        Seen(Instant::now(), SystemTime::now())
+    }
+
+    /// By the clock that says more.
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed().max(self.1.elapsed().unwrap_or_default())
+    }
 }
 
 /// The page's ear.
@@ -75,13 +94,15 @@ impl App {
             home,
             preselected,
             node: Keeper::default(),
+            runs: Runs::default(),
             watched_jobs: Mutex::default(),
             machine_names: Mutex::default(),
             settings: Mutex::new(settings),
             market: Mutex::new(market.map(Arc::new)),
             session: Mutex::default(),
             fresh: Mutex::default(),
-            seen: Mutex::new(Instant::now()),
+            seen: Mutex::new(Seen::now()),
+            remembering: Mutex::default(),
             watch: Mutex::default(),
         }
     }
@@ -107,22 +128,28 @@ impl App {
         *hold(&self.market) = Some(Arc::new(market));
     }
 
+    /// Changes what is remembered of markets.
+    pub fn remember(&self, change: impl FnOnce(&mut Markets)) -> Answer<Markets> {
+        let _turn = hold(&self.remembering);
+        let path = self.home.markets();
+        let mut markets = Markets::read(&path);
+        change(&mut markets);
+        markets.write(&path)?;
+        Ok(markets)
+    }
+
     /// Looks for gateways of the market that did not answer before, and remembers how it stands.
     pub async fn look_around(&self, market: &Chosen) -> Answer {
         let status = market.status().await?;
-        let mut gateways = market.gateways().to_vec();
-        gateways.extend(connection::others(market.unchecked(), &market.chain).await);
+        let gateways = connection::gateways(market.unchecked(), &market.chain).await;
         let found = Chosen::new(market.gateway.clone(), market.chain, gateways)?;
+        self.remember(|markets| markets.seen(&status, found.gateways().to_vec()))?;
+        let mut chosen = hold(&self.market);
         // Another one may have been chosen meanwhile.
-        if !self.market().is_ok_and(|now| now.chain == market.chain && now.gateway == market.gateway) {
-            return Ok(());
-        }
-        let path = self.home.markets();
-        let mut markets = Markets::read(&path);
-        markets.choose(&market.gateway, &status, found.gateways().to_vec());
-        markets.write(&path)?;
-        if found.gateways() != market.gateways() {
-            self.choose(found);
+        if chosen.as_ref().is_some_and(|now| now.chain == market.chain && now.gateway == market.gateway)
+            && found.gateways() != market.gateways()
+        {
+            *chosen = Some(Arc::new(found));
         }
         Ok(())
     }
@@ -135,16 +162,16 @@ impl App {
     }
 
     pub fn session(&self) -> Answer<Arc<Unlocked>> {
-        hold(&self.session)
-            .clone()
-            .ok_or_else(|| CommandError::new(LOCKED, "the wallet is locked", "unlock it with your password"))
+        hold(&self.session).clone().ok_or_else(locked)
     }
 
     pub fn enter(&self, session: Unlocked) -> Arc<Unlocked> {
         let session = Arc::new(session);
-        self.end_watch();
-        *hold(&self.session) = Some(session.clone());
+        // First this: the automatic lock looks at both.
         self.still_here();
+        *hold(&self.session) = Some(session.clone());
+        self.end_watch();
+        self.unwatch_jobs();
         session
     }
 
@@ -157,16 +184,14 @@ impl App {
     }
 
     pub fn still_here(&self) {
-        *hold(&self.seen) = Instant::now();
+        *hold(&self.seen) = Seen::now();
     }
 
     /// Forgets the key, and tells the page.
     pub fn lock(&self) {
         *hold(&self.session) = None;
         *hold(&self.fresh) = None;
-        for (_, stop) in hold(&self.watched_jobs).drain() {
-            stop.cancel();
-        }
+        self.unwatch_jobs();
         if let Some(watch) = hold(&self.watch).take() {
             watch.stop.cancel();
             // Where the page is gone there is nobody to tell.
@@ -183,17 +208,44 @@ impl App {
         }
     }
 
-    /// A new ear in place of the one before.
-    pub fn begin_watch(&self, channel: Channel<Live>) -> CancellationToken {
+    /// A new ear in place of the one before, for the account that is unlocked.
+    pub fn begin_watch(&self, channel: Channel<Live>) -> Answer<(AccountId, CancellationToken)> {
+        // Held, so that a lock comes before or after the whole of this, and ends what begins here.
+        let session = hold(&self.session);
+        let id = session.as_ref().ok_or_else(locked)?.id;
         self.end_watch();
         let stop = CancellationToken::new();
         *hold(&self.watch) = Some(Watch { channel, stop: stop.clone() });
-        stop
+        Ok((id, stop))
     }
 
     pub fn end_watch(&self) {
         if let Some(watch) = hold(&self.watch).take() {
             watch.stop.cancel();
+        }
+    }
+
+    /// A job's page begins to listen on a channel.
+    pub fn watch_job(&self, channel: u32) -> Answer<CancellationToken> {
+        let session = hold(&self.session);
+        if session.is_none() {
+            return Err(locked());
+        }
+        let stop = CancellationToken::new();
+        hold(&self.watched_jobs).insert(channel, stop.clone());
+        Ok(stop)
+    }
+
+    pub fn unwatch_job(&self, channel: u32) {
+        if let Some(stop) = hold(&self.watched_jobs).remove(&channel) {
+            stop.cancel();
+        }
+    }
+
+    /// No job's page is open any more.
+    pub fn unwatch_jobs(&self) {
+        for (_, stop) in hold(&self.watched_jobs).drain() {
+            stop.cancel();
         }
     }
 
@@ -207,11 +259,12 @@ impl App {
     /// Remembers that the unlocked account is open on this market.
     pub fn opened(&self, session: &Unlocked, chain: &ChainId) -> Answer {
         session.open.store(true, Ordering::Relaxed);
-        let path = self.home.markets();
-        let mut markets = Markets::read(&path);
-        markets.opened(chain, session.id);
-        markets.write(&path)
+        self.remember(|markets| markets.opened(chain, session.id)).map(|_| ())
     }
+}
+
+fn locked() -> CommandError {
+    CommandError::new(LOCKED, "the wallet is locked", "unlock it with your password")
 }
 
 impl Unlocked {
@@ -226,5 +279,32 @@ impl Unlocked {
             key: self.key.public().to_string(),
             open: self.open.load(Ordering::Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_computer_that_slept_was_alone() {
+        let hour = Duration::from_secs(3600);
+        let seen = Seen(Instant::now(), SystemTime::now() - hour);
+        assert!(seen.elapsed() >= hour, "the other clock stood still");
+        let set_back = Seen(Instant::now(), SystemTime::now() + hour);
+        assert!(set_back.elapsed() < hour);
+    }
+
+    #[test]
+    fn nothing_is_watched_while_the_wallet_is_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::new(Home::open(folder.path().to_owned()).unwrap(), None);
+        assert_eq!(app.watch_job(1).unwrap_err().code, LOCKED);
+        app.enter(Unlocked::new("alice".into(), SecretKey::from_seed([1; 32]), true));
+        let (first, second) = (app.watch_job(1).unwrap(), app.watch_job(2).unwrap());
+        app.unwatch_job(1);
+        assert!(first.is_cancelled() && !second.is_cancelled());
+        app.lock();
+        assert!(second.is_cancelled() && app.session().is_err());
     }
 }

@@ -151,7 +151,7 @@ view! {
     pub struct Connection {
         /// Does a gateway answer?
         pub online: bool,
-        /// The gateway that answers.
+        /// The gateway that answered last.
         pub gateway: String,
         /// The latest block.
         pub height: u64,
@@ -543,6 +543,7 @@ view! {
         pub what: ReportKind,
     }
 
+    /// What is reported. Epochs are counted from 0: where `epoch + 1` is `epochs` it is the last one.
     #[serde(rename_all = "snake_case", tag = "kind")]
     pub enum ReportKind {
         Fetching { done_bytes: u64, total_bytes: u64 },

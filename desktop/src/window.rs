@@ -1,12 +1,21 @@
 //! The window: its size is remembered, and closing it while this computer is lent is asked about.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tauri::{AppHandle, Manager as _, Window, WindowEvent, Wry, plugin::TauriPlugin, webview::WebviewWindowBuilder};
 use tauri_plugin_dialog::{DialogExt as _, MessageDialogButtons, MessageDialogKind};
 use tauri_plugin_window_state::StateFlags;
 
 use crate::{state::App, view::CommandError};
+
+/// Is the question open whether PLUTO may end? Once is enough.
+static ASKS: AtomicBool = AtomicBool::new(false);
 
 /// Remembers the window's size and place; in the folder that was named, where one was.
 pub fn memory(home: Option<PathBuf>) -> TauriPlugin<Wry> {
@@ -51,10 +60,14 @@ pub fn event(window: &Window, event: &WindowEvent) {
         return;
     }
     api.prevent_close();
+    if ASKS.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let buttons = MessageDialogButtons::OkCancelCustom("Stop lending and quit".into(), "Keep PLUTO open".into());
     let question = "Machines are lent from here. They are taken back when PLUTO ends, and work that runs on them stops.";
     let end = handle.clone();
     handle.dialog().message(question).title("Quit PLUTO?").buttons(buttons).show(move |quit| {
+        ASKS.store(false, Ordering::Relaxed);
         if quit {
             end.exit(0);
         }

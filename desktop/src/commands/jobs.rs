@@ -7,17 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deepmarket_types::{Action, JobId};
+use deepmarket_api::Client;
+use deepmarket_types::{Action, JobId, SlotClock};
 use deepmarket_wallet::{
     datasets::{self, Datasets, Input, Options, Step},
     jobs,
 };
 use serde_json::Value;
 use tauri::ipc::Channel;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    child,
     connection::Chosen,
     convert,
     error::{Answer, BAD_INPUT, bug, io},
@@ -133,26 +132,37 @@ pub async fn cancel_job(app: Pluto<'_>, job: JobId) -> Answer {
 
 #[tauri::command]
 pub async fn watch_job(app: Pluto<'_>, job: JobId, channel: Channel<JobNews>) -> Answer {
-    app.session()?;
+    // From now on, so that a page that closes at once is heard.
+    let (watch, stop) = (channel.id(), app.watch_job(channel.id())?);
+    let begun = begin(&app, job).await;
+    match begun {
+        Ok((client, clock)) => {
+            let app: Arc<App> = app.inner().clone();
+            tokio::spawn(async move {
+                follow::run(&app, client, clock, job, channel, stop).await;
+                app.unwatch_job(watch);
+            });
+            Ok(())
+        }
+        Err(error) => {
+            app.unwatch_job(watch);
+            Err(error)
+        }
+    }
+}
+
+async fn begin(app: &App, job: JobId) -> Answer<(Client, SlotClock)> {
     let (market, client) = app.checked().await?;
     let clock = market.clock().await?;
-    if client.job(job).await?.is_none() {
-        return Err(follow::unknown(job));
+    match client.job(job).await? {
+        Some(_) => Ok((client, clock)),
+        None => Err(follow::unknown(job)),
     }
-    let stop = CancellationToken::new();
-    if let Some(before) = hold(&app.watched_jobs).insert(job, stop.clone()) {
-        before.cancel();
-    }
-    let app: Arc<App> = app.inner().clone();
-    tokio::spawn(async move { follow::run(&app, client, clock, job, channel, stop).await });
-    Ok(())
 }
 
 #[tauri::command]
-pub async fn unwatch_job(app: Pluto<'_>, job: JobId) -> Answer {
-    if let Some(stop) = hold(&app.watched_jobs).remove(&job) {
-        stop.cancel();
-    }
+pub async fn unwatch_job(app: Pluto<'_>, watch: u32) -> Answer {
+    app.unwatch_job(watch);
     Ok(())
 }
 
@@ -163,11 +173,9 @@ pub async fn save_result(app: Pluto<'_>, job: JobId, folder: String, evaluate: b
 
 #[tauri::command]
 pub async fn evaluate_result(app: Pluto<'_>, job: JobId) -> Answer<SavedResult> {
-    let folder = std::env::temp_dir().join(format!("pluto-{}-{job}", std::process::id()));
-    let result = fetch_result(&app, job, &folder, true).await;
-    // Where it can't be removed the system will.
-    let _ = std::fs::remove_dir_all(&folder);
-    Ok(SavedResult { folder: String::new(), files: Vec::new(), ..result? })
+    let folder = tempfile::tempdir().map_err(io("a temporary folder"))?;
+    let result = fetch_result(&app, job, folder.path(), true).await?;
+    Ok(SavedResult { folder: String::new(), files: Vec::new(), ..result })
 }
 
 async fn fetch_result(app: &App, job: JobId, folder: &Path, evaluate: bool) -> Answer<SavedResult> {
@@ -179,7 +187,7 @@ async fn fetch_result(app: &App, job: JobId, folder: &Path, evaluate: bool) -> A
     if evaluate {
         arguments.push("--evaluate".into());
     }
-    saved(folder, &child::run(arguments, RESULT).await?)
+    saved(folder, &app.runs.run(arguments, RESULT).await?)
 }
 
 /// What the program says that it wrote.

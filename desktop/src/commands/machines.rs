@@ -1,14 +1,13 @@
 //! Machines: this one and remote ones.
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use deepmarket_api::EvaluationRequest;
 use deepmarket_types::{Action, ChangeMode, MachineId};
-use deepmarket_wallet::offers;
+use deepmarket_wallet::{offers, this_computer};
 
 use crate::{
-    child,
-    connection::{Chosen, is_loopback},
+    connection::Chosen,
     convert,
     error::{Answer, NOT_KNOWN},
     machine_folder::Folder,
@@ -42,8 +41,9 @@ pub async fn last_measured(app: Pluto<'_>) -> Answer<Option<Measured>> {
 #[tauri::command]
 pub async fn verify(app: Pluto<'_>) -> Answer<Measured> {
     let folder = Folder::of(&app.home, app.session()?.id);
-    let home = folder.home().display().to_string();
-    child::run(["--home", &home, "lend", "verify", "--machine", folder.name()], VERIFY).await?;
+    let mut arguments: Vec<OsString> = vec!["--home".into(), folder.home().into()];
+    arguments.extend(["lend", "verify", "--machine", folder.name()].map(OsString::from));
+    app.runs.run(arguments, VERIFY).await?;
     last_measured(app).await?.ok_or_else(|| CommandError::new(NOT_KNOWN, "nothing was measured", "try again"))
 }
 
@@ -106,7 +106,7 @@ pub async fn invite(app: Pluto<'_>, offer: Option<Offer>, hours: f64) -> Answer<
     let code = offers::post_invite(&client, &session.key, offer, expires).await?;
     // One gateway is enough to type: it names the others.
     let command = format!("deepmarket lend join {code} --gateway {}", market.gateway);
-    let loopback = market.gateways().iter().all(|gateway| is_loopback(gateway));
+    let loopback = market.gateways().iter().all(|gateway| this_computer::has(gateway));
     Ok(Invite { code: code.to_string(), expires: expires.0, command, loopback })
 }
 

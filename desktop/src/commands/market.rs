@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use deepmarket_api::Client;
 use tauri::{AppHandle, ipc::Channel};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection::{self, Chosen},
@@ -74,13 +73,10 @@ pub async fn choose_market(app: Pluto<'_>, gateway: String, chain: String) -> An
     let gateway = client.gateways()[0].clone();
     let status = client.status().await?;
     connection::check(&chosen, &status)?;
-    let others = connection::others(&client, &chosen).await;
-    let market = Chosen::new(gateway.clone(), chosen, others)?;
-    let path = app.home.markets();
-    let mut markets = Markets::read(&path);
-    markets.choose(&gateway, &status, market.gateways().to_vec());
-    markets.write(&path)?;
+    let market = Chosen::new(gateway.clone(), chosen, connection::gateways(&client, &chosen).await)?;
+    let markets = app.remember(|markets| markets.choose(&gateway, &status, market.gateways().to_vec()))?;
     app.end_watch();
+    app.unwatch_jobs();
     app.choose(market);
     Ok(Market { known: true, was: None, ..markets.view(&gateway, &status) })
 }
@@ -98,12 +94,12 @@ pub async fn still_here(app: Pluto<'_>) -> Answer {
 
 #[tauri::command]
 pub async fn watch(handle: AppHandle, app: Pluto<'_>, channel: Channel<Live>) -> Answer {
-    let (market, session) = (app.market()?, app.session()?);
-    let stop: CancellationToken = app.begin_watch(channel.clone());
+    let market = app.market()?;
+    let (id, stop) = app.begin_watch(channel.clone())?;
     let app: Arc<App> = app.inner().clone();
     let (around, here) = (app.clone(), market.clone());
     // It fails where there is no connection, which the watch tells.
     tokio::spawn(async move { drop(around.look_around(&here).await) });
-    tokio::spawn(live::run(handle, app, market, session, channel, stop));
+    tokio::spawn(live::run(handle, app, market, id, channel, stop));
     Ok(())
 }

@@ -12,9 +12,13 @@ use tokio::task::spawn_blocking;
 use crate::{
     error::{Answer, BAD_INPUT, bug, io},
     markets::Markets,
+    secret::Secret,
     state::{App, Pluto, Unlocked},
     view::{CommandError, Session, WordAnswer},
 };
+
+/// The identity has an account already, or it can't be one; or nobody here gives vouchers.
+const REFUSED_IDENTITY: [u16; 3] = [2014, 5031, 5030];
 
 #[tauri::command]
 pub async fn new_words(app: Pluto<'_>) -> Answer<Vec<String>> {
@@ -29,7 +33,7 @@ pub async fn create_account(
     app: Pluto<'_>,
     name: String,
     identity: String,
-    password: String,
+    password: Secret,
     answers: Vec<WordAnswer>,
 ) -> Answer<Session> {
     let key = app.fresh().ok_or_else(|| CommandError::new(BAD_INPUT, "there is no new key", "begin again with new words"))?;
@@ -37,19 +41,27 @@ pub async fn create_account(
     let identity = check_identity(&identity)?.to_owned();
     let path = app.home.account(&name)?;
     let (market, client) = app.checked().await?;
-    // The key is on disk before the chain hears of it: a second try, after a lost connection or a refused identity, finds it
-    // again, and may give another name or password.
-    let sealed = seal(&name, &key, &password).await?;
+    // The key is on disk before the chain hears of it: a second try, after a lost connection, finds it again, and may give
+    // another name or password.
     let earlier = twin(&app, key.public())?;
     match &earlier {
-        Some(earlier) if *earlier == name => sealed.replace(&path)?,
-        _ => sealed.write_new(&path)?,
+        Some(earlier) if *earlier == name => seal(&name, &key, password).await?.replace(&path)?,
+        _ => {
+            check_free(&name, &path)?;
+            seal(&name, &key, password).await?.write_new(&path)?;
+        }
     }
-    if let Some(earlier) = earlier.filter(|earlier| *earlier != name) {
-        let path = app.home.account(&earlier)?;
+    if let Some(earlier) = earlier.as_ref().filter(|earlier| **earlier != name) {
+        let path = app.home.account(earlier)?;
         std::fs::remove_file(&path).map_err(io(path.display()))?;
     }
-    accounts::open(&client, &key, &identity).await?;
+    if let Err(error) = accounts::open(&client, &key, &identity).await {
+        // Nothing else was ever sent with this key: nobody needs the file. The key waits for another identity.
+        if earlier.is_none() && REFUSED_IDENTITY.contains(&error.code()) {
+            std::fs::remove_file(&path).map_err(io(path.display()))?;
+        }
+        return Err(error.into());
+    }
     let session = app.enter(Unlocked::new(name, key, true));
     app.opened(&session, &market.chain)?;
     app.set_fresh(None);
@@ -57,14 +69,13 @@ pub async fn create_account(
 }
 
 #[tauri::command]
-pub async fn restore_account(app: Pluto<'_>, name: String, words: String, password: String) -> Answer<Session> {
-    let words = zeroize::Zeroizing::new(words);
+pub async fn restore_account(app: Pluto<'_>, name: String, words: Secret, password: Secret) -> Answer<Session> {
     let key = vault::key_of_words(&words)?;
-    add(&app, name, key, &password).await
+    add(&app, name, key, password).await
 }
 
 #[tauri::command]
-pub async fn import_key(app: Pluto<'_>, path: String, file_password: String, name: String, password: String) -> Answer<Session> {
+pub async fn import_key(app: Pluto<'_>, path: String, file_password: Secret, name: String, password: Secret) -> Answer<Session> {
     let file = Path::new(&path);
     if !file.is_file() {
         return Err(CommandError::new(BAD_INPUT, format!("{path} is no file"), "choose a key file"));
@@ -72,9 +83,9 @@ pub async fn import_key(app: Pluto<'_>, path: String, file_password: String, nam
     let key = match Vault::read(file) {
         Ok(vault) => open(vault, file_password).await?,
         // The command line's key files aren't encrypted; what is neither is told by the reader of the wallet's own.
-        Err(error) => keys::read(file).map_err(|_| error)?,
+        Err(error) => keys::read_brought(file).map_err(|_| error)?,
     };
-    add(&app, name, key, &password).await
+    add(&app, name, key, password).await
 }
 
 #[tauri::command]
@@ -88,7 +99,7 @@ pub async fn open_account(app: Pluto<'_>, identity: String) -> Answer<Session> {
 }
 
 #[tauri::command]
-pub async fn unlock(app: Pluto<'_>, name: String, password: String) -> Answer<Session> {
+pub async fn unlock(app: Pluto<'_>, name: String, password: Secret) -> Answer<Session> {
     let path = app.home.account(&name)?;
     if !path.exists() {
         return Err(CommandError::new(
@@ -108,15 +119,15 @@ pub async fn lock(app: Pluto<'_>) -> Answer {
 }
 
 #[tauri::command]
-pub async fn change_password(app: Pluto<'_>, old_password: String, new_password: String) -> Answer {
+pub async fn change_password(app: Pluto<'_>, old_password: Secret, new_password: Secret) -> Answer {
     let session = app.session()?;
     let path = app.home.account(&session.name)?;
     let key = open(Vault::read(&path)?, old_password).await?;
-    Ok(seal(&session.name, &key, &new_password).await?.replace(&path)?)
+    Ok(seal(&session.name, &key, new_password).await?.replace(&path)?)
 }
 
 #[tauri::command]
-pub async fn show_words(app: Pluto<'_>, password: String) -> Answer<Vec<String>> {
+pub async fn show_words(app: Pluto<'_>, password: Secret) -> Answer<Vec<String>> {
     let session = app.session()?;
     let key = open(Vault::read(&app.home.account(&session.name)?)?, password).await?;
     Ok(vault::words(&key).to_vec())
@@ -131,14 +142,26 @@ pub async fn export_key(app: Pluto<'_>, path: String) -> Answer {
 }
 
 /// Keeps a key that was brought along, and unlocks it.
-async fn add(app: &App, name: String, key: SecretKey, password: &str) -> Answer<Session> {
+async fn add(app: &App, name: String, key: SecretKey, password: Secret) -> Answer<Session> {
     let path = app.home.account(&name)?;
     if let Some(twin) = twin(app, key.public())? {
         let message = format!("this account is on this computer already, as '{twin}'");
         return Err(CommandError::new(BAD_INPUT, message, "unlock that one with its password"));
     }
+    check_free(&name, &path)?;
     seal(&name, &key, password).await?.write_new(&path)?;
     enter(app, name, key).await
+}
+
+/// One name is one key: a file is never written over by another key's.
+fn check_free(name: &str, path: &Path) -> Answer {
+    match path.exists() {
+        true => {
+            let message = format!("there is an account '{name}' on this computer already");
+            Err(CommandError::new(BAD_INPUT, message, "give this one another name"))
+        }
+        false => Ok(()),
+    }
 }
 
 /// The name under which a key is on this computer already.
@@ -171,14 +194,13 @@ async fn enter(app: &App, name: String, key: SecretKey) -> Answer<Session> {
 }
 
 /// Deriving the key from the password takes a moment: not on a thread that others wait for.
-async fn seal(name: &str, key: &SecretKey, password: &str) -> Answer<Vault> {
-    vault::check_password(password)?;
-    let (name, key, password) = (name.to_owned(), key.clone(), zeroize::Zeroizing::new(password.to_owned()));
+async fn seal(name: &str, key: &SecretKey, password: Secret) -> Answer<Vault> {
+    vault::check_password(&password)?;
+    let (name, key) = (name.to_owned(), key.clone());
     Ok(spawn_blocking(move || Vault::seal(&name, &key, &password)).await.map_err(bug)??)
 }
 
-async fn open(vault: Vault, password: String) -> Answer<SecretKey> {
-    let password = zeroize::Zeroizing::new(password);
+async fn open(vault: Vault, password: Secret) -> Answer<SecretKey> {
     Ok(spawn_blocking(move || vault.open(&password)).await.map_err(bug)??)
 }
 
@@ -190,7 +212,7 @@ fn check_answers(words: &[String], answers: &[WordAnswer]) -> Answer {
     });
     match wrong {
         Some(answer) => {
-            let message = format!("word {} is another one", answer.place + 1);
+            let message = format!("word {} is another one", u64::from(answer.place) + 1);
             Err(CommandError::new(7003, message, "compare it with what you wrote down"))
         }
         None if answers.is_empty() => Err(bug("no word was asked back")),

@@ -97,8 +97,9 @@ export const cancelJob = (job: string) => invoke<void>("cancel_job", { job });
 /** Tells a job's past and then what happens. `stop` ends the telling. */
 export function watchJob(job: string, tell: (news: JobNews) => void): { stop: () => void; failed: Promise<void> } {
   let listening = true;
-  const failed = invoke<void>("watch_job", { job, channel: channel<JobNews>((news) => listening && tell(news)) });
-  return { stop: () => { listening = false; void invoke("unwatch_job", { job }); }, failed };
+  const told = channel<JobNews>((news) => listening && tell(news));
+  const failed = invoke<void>("watch_job", { job, channel: told });
+  return { stop: () => { listening = false; void invoke("unwatch_job", { watch: told.id }); }, failed };
 }
 /** Fetches a job's result into a folder; evaluates the model on this computer where asked for. */
 export const saveResult = (job: string, folder: string, evaluate: boolean) =>

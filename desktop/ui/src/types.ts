@@ -167,7 +167,7 @@ export type Connection = {
  */
 online: boolean, 
 /**
- * The gateway that answers.
+ * The gateway that answered last.
  */
 gateway: string, 
 /**
@@ -583,6 +583,9 @@ export type JobNews = { "kind": "detail", "value": JobDetail } | { "kind": "repo
  */
 export type Report = { time: number, rank: number, what: ReportKind, };
 
+/**
+ * What is reported. Epochs are counted from 0: where `epoch + 1` is `epochs` it is the last one.
+ */
 export type ReportKind = { "kind": "fetching", done_bytes: number, total_bytes: number, } | { "kind": "round", round: number, rounds: number, epoch: number, loss: number, compute_ms: number, exchange_ms: number, wait_ms: number, } | { "kind": "epoch", epoch: number, epochs: number, accuracy: number | null, loss: number, } | { "kind": "log", line: string, };
 
 /**

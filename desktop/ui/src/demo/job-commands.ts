@@ -63,7 +63,7 @@ export const jobCommands: Answers = {
     watch(job, channel, state);
     return null;
   },
-  unwatch_job: ({ job }) => { unwatch(job); return null; },
+  unwatch_job: ({ watch }) => { unwatch(watch); return null; },
   receipts: async ({ job }, state) => { await remote(state); return job === "job-418" || state === "empty" ? [] : receiptsOf(job, state === "long" ? 4000 : 72); },
   save_result: async ({ folder }, state): Promise<SavedResult> => { await remote(state); await soon(600); return { folder: `${folder}/mnist-cnn`, files: ["model.safetensors", "job.toml", "metrics.csv"], accuracy: null, loss: null }; },
   evaluate_result: async (_, state): Promise<SavedResult> => { await remote(state); await soon(1200); return { folder: "", files: [], accuracy: 0.9887, loss: 0.0361 }; },

@@ -43,9 +43,10 @@ const detailOf = (job: Job): JobDetail => ({
   checkpoint_rounds: job.started === null ? null : 800, failures: job.state === "recovering" ? 1 : 0, epochs: 5,
 });
 
-const timers = new Map<string, ReturnType<typeof setInterval>>();
+/** Of the watches that run, by their channels. */
+const timers = new Map<number, ReturnType<typeof setInterval>>();
 
-export function watch(id: string, channel: unknown, state: string): void {
+export function watch(id: string, channel: { id: number }, state: string): void {
   const tell = (...news: JobNews[]) => send<JobNews>(channel, ...news);
   const job = jobList(state).find((one) => one.id === id) ?? { ...jobList("full")[0]!, id, name: "mnist-cnn", status: "Waits for the next block", budget: "20000000", escrow: "20000000" };
   let detail = detailOf(job);
@@ -71,7 +72,7 @@ export function watch(id: string, channel: unknown, state: string): void {
     case "running": {
       let round = 840;
       tell({ kind: "reports", value: reports(1, round, start, state === "long") });
-      timers.set(id, setInterval(() => {
+      timers.set(channel.id, setInterval(() => {
         const from = round + 1;
         round = Math.min(round + 4, ROUNDS);
         tell({ kind: "reports", value: reports(from, round, start) });
@@ -81,7 +82,7 @@ export function watch(id: string, channel: unknown, state: string): void {
         const now: Job = { ...job, paid, escrow: done ? "0" : escrow, ...(done ? { state: "finished", status: "Finished after 5 epochs", ended: Date.now(), workers: 0 } : {}) };
         detail = { ...detailOf(now), leases: leasesOf(now).map((lease) => ({ ...lease, rounds: round, samples: round * 64, receipts: Math.floor(round / 35) })) };
         tell({ kind: "detail", value: detail });
-        if (done) { clearInterval(timers.get(id)); tell({ kind: "end" }); }
+        if (done) { clearInterval(timers.get(channel.id)); tell({ kind: "end" }); }
       }, 1000));
       return;
     }
@@ -89,7 +90,7 @@ export function watch(id: string, channel: unknown, state: string): void {
   }
 }
 
-export function unwatch(id: string): void {
-  clearInterval(timers.get(id));
-  timers.delete(id);
+export function unwatch(watch: number): void {
+  clearInterval(timers.get(watch));
+  timers.delete(watch);
 }
