@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use deepmarket_job::{JobSpec, Name, SpecError, SpecProblem as Kind};
+use deepmarket_job::{DatasetManifest, JobSpec, Name, SpecError, SpecProblem as Kind};
 use deepmarket_types::{Credits, Hash};
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
@@ -11,14 +11,18 @@ use crate::{
     view::{CommandError, JobFields, SpecProblem},
 };
 
-/// What is wrong with a job file; nothing where it can be submitted. `datasets` are the names that can be used.
-pub fn problems(text: &str, datasets: &BTreeSet<String>) -> Vec<SpecProblem> {
+/// What is wrong with a job file, if anything. `datasets` are the names that can be used; does the data of `manifest` fit?
+pub fn flaw(text: &str, datasets: &BTreeSet<String>, manifest: Option<&DatasetManifest>) -> Option<SpecProblem> {
     let resolve = |name: Name| match name {
         Name::Dataset(name) => datasets.contains(name).then(Hash::default),
         // Whether that job has a model is the market's to say.
         Name::Job(_) => Some(Hash::default()),
     };
-    JobSpec::from_toml(text, &resolve).err().map(|error| problem(&error, datasets)).into_iter().collect()
+    let read = match manifest {
+        Some(manifest) => JobSpec::from_toml_for(text, &resolve, manifest),
+        None => JobSpec::from_toml(text, &resolve),
+    };
+    read.err().map(|error| problem(&error, datasets))
 }
 
 fn problem(error: &SpecError, datasets: &BTreeSet<String>) -> SpecProblem {
@@ -189,7 +193,7 @@ mod tests {
         ] {
             assert!(edited.lines().any(|found| found == line), "'{line}' is not in:\n{edited}");
         }
-        assert!(problems(&edited, &known(&["digits"])).is_empty());
+        assert_eq!(flaw(&edited, &known(&["digits"]), None), None);
         assert_eq!(edited.lines().count(), MNIST.lines().count());
     }
 
@@ -215,23 +219,23 @@ mod tests {
     #[test]
     fn a_problem_is_found_at_its_line() {
         let line_of = |text: &str, part: &str| Some(text.lines().position(|line| line.contains(part)).unwrap() as u32 + 1);
-        let unknown = problems(MNIST, &known(&["iris"]));
-        assert_eq!(unknown[0].line, line_of(MNIST, "manifest"));
-        assert!(unknown[0].message.contains("'mnist'") && unknown[0].message.ends_with("or use iris"), "{}", unknown[0].message);
+        let found = |text: &str, datasets: &[&str]| flaw(text, &known(datasets), None).unwrap();
+        let unknown = found(MNIST, &["iris"]);
+        assert_eq!(unknown.line, line_of(MNIST, "manifest"));
+        assert!(unknown.message.contains("'mnist'") && unknown.message.ends_with("or use iris"), "{}", unknown.message);
         for (from, to, part) in [("ram_mib = 1024", "ram_mib = \"much\"", "ram_mib"), ("epochs = 5", "epochz = 5", "epochz")] {
             let text = MNIST.replace(from, to);
-            let found = problems(&text, &known(&["mnist"]));
-            assert_eq!((found.len(), found[0].line), (1, line_of(&text, part)), "{found:?}");
+            assert_eq!(found(&text, &["mnist"]).line, line_of(&text, part));
         }
         let text = MNIST.replace("[training]", "[training");
-        assert_eq!(problems(&text, &known(&["mnist"]))[0].line, line_of(&text, "[training"));
+        assert_eq!(found(&text, &["mnist"]).line, line_of(&text, "[training"));
     }
 
     #[test]
     fn every_preset_can_be_started_once_its_data_is_there() {
         let datasets = known(&["mnist", "text", "regression"]);
         for preset in presets() {
-            assert_eq!(problems(&preset.toml, &datasets), [], "{}", preset.id);
+            assert_eq!(flaw(&preset.toml, &datasets, None), None, "{}", preset.id);
             assert!(datasets.contains(&preset.dataset) && !preset.about.is_empty(), "{}", preset.id);
         }
     }

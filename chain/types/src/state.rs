@@ -180,7 +180,7 @@ pub enum JobReason {
         /// Workers that are getting ready to join them.
         preparing: u32,
     },
-    /// All its workers were lost; it goes on from its last checkpoint as soon as machines are there.
+    /// All its workers were lost; it goes on from its last checkpoint, or begins anew without one, as soon as machines are there.
     Recovering {
         /// Workers that are getting ready.
         preparing: u32,
@@ -224,10 +224,10 @@ impl fmt::Display for JobReason {
                 }
             }
             JobReason::Recovering { preparing: 0 } => {
-                f.write_str("all its workers were lost; it goes on from its last checkpoint when machines are free")
+                f.write_str("all its workers were lost; when machines are free it goes on from its last checkpoint, or begins anew without one")
             }
             JobReason::Recovering { preparing } => {
-                write!(f, "all its workers were lost; new ones ({preparing}) take up its last checkpoint")
+                write!(f, "all its workers were lost; new ones ({preparing}) take it up")
             }
             JobReason::Finished => f.write_str("all rounds are done"),
             JobReason::Cancelled => f.write_str("stopped by its owner"),

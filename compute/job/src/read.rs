@@ -2,7 +2,8 @@ use deepmarket_types::{Credits, Hash, JobId};
 use toml::de::DeTable;
 
 use crate::{
-    Budget, Data, Decimal, JobSpec, Kind, LearningRate, Loss, MAX_SPEC_BYTES, Mode, Optimizer, Outer, Recovery, SpecError,
+    Budget, Data, DatasetManifest, Decimal, JobSpec, Kind, LearningRate, Loss, MAX_SPEC_BYTES, Mode, Optimizer, Outer, Recovery,
+    Size, SpecError,
     SpecProblem::{BadValue, Missing, NotCanonical, Syntax, UnknownDataset},
     Training, Updates, Workers,
     read_model::model,
@@ -26,6 +27,15 @@ impl JobSpec {
     /// Reads and checks a spec in TOML (DESIGN section 5). `resolve` turns names into hashes; a `blake3:…` hash is taken as it
     /// is. Errors carry the line.
     pub fn from_toml(text: &str, resolve: Resolve) -> Result<JobSpec, SpecError> {
+        Self::read(text, resolve, JobSpec::check)
+    }
+
+    /// The same, and checks that the dataset fits the model, see [`JobSpec::check_with`].
+    pub fn from_toml_for(text: &str, resolve: Resolve, manifest: &DatasetManifest) -> Result<JobSpec, SpecError> {
+        Self::read(text, resolve, |spec| spec.check_with(manifest))
+    }
+
+    fn read(text: &str, resolve: Resolve, check: impl Fn(&JobSpec) -> Result<Size, SpecError>) -> Result<JobSpec, SpecError> {
         if text.len() > MAX_SPEC_BYTES {
             let found = format!("the spec has {} bytes; at most {MAX_SPEC_BYTES} are allowed", text.len());
             return Err(SpecError::new(NotCanonical, "", found, "shorten it"));
@@ -49,7 +59,7 @@ impl JobSpec {
             training: training(&root, kind)?,
             recovery: recovery(&root)?,
         };
-        spec.check().map_err(|error| lines.locate(error))?;
+        check(&spec).map_err(|error| lines.locate(error))?;
         Ok(spec)
     }
 }

@@ -252,9 +252,12 @@ fn a_manifest_survives_its_bytes_and_a_wrong_one_is_refused() {
 #[test]
 fn a_dataset_that_does_not_fit_the_model_is_refused() {
     let resolve = |_: Name| Some(Hash::default());
-    let mut spec = JobSpec::from_toml(include_str!("../../../examples/mnist.toml"), &resolve).unwrap();
+    let text = include_str!("../../../examples/mnist.toml");
+    let mut spec = JobSpec::from_toml(text, &resolve).unwrap();
     spec.data.validate = "train".into();
     let mut manifest = manifest();
+    let unfit = JobSpec::from_toml_for(text, &resolve, &manifest).unwrap_err();
+    assert_eq!(unfit.line, text.lines().position(|line| line.starts_with("input =")).map(|index| index + 1));
     assert!(spec.check_with(&manifest).unwrap_err().to_string().contains("set input = [1, 8, 8]"));
     manifest.shape = vec![1, 28, 28];
     assert!(spec.check_with(&manifest).unwrap_err().to_string().contains("puts out [10]"));

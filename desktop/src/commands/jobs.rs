@@ -1,6 +1,7 @@
 //! Jobs: presets, datasets, checking, submitting, following, results.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -85,28 +86,40 @@ pub async fn check_job(app: Pluto<'_>, toml: String) -> Answer<JobCheck> {
     let market = app.market()?;
     let known = known(&app, &market);
     let names = known.read()?.into_keys().collect();
-    let mut check =
-        JobCheck { problems: job_file::problems(&toml, &names), fields: job_file::fields(&toml), quote: None, quote_error: None };
-    if !check.problems.is_empty() {
-        return Ok(check);
-    }
-    match quote(&market, &toml, &known).await {
-        Ok(quote) => check.quote = Some(quote),
-        // The market found what the file alone doesn't show: an unknown job, or data that doesn't fit.
-        Err(error) if SPEC_CODES.contains(&error.code) => check.problems.push(SpecProblem { line: None, message: told(&error) }),
-        Err(error) => check.quote_error = Some(error),
+    let mut check = JobCheck { problems: Vec::new(), fields: job_file::fields(&toml), quote: None, quote_error: None };
+    match job_file::flaw(&toml, &names, None) {
+        Some(flaw) => check.problems.push(flaw),
+        None => match quote(&market, &toml, &known, &names).await {
+            Ok(Ok(quote)) => check.quote = Some(quote),
+            Ok(Err(flaw)) => check.problems.push(flaw),
+            Err(error) => check.quote_error = Some(error),
+        },
     }
     Ok(check)
 }
 
-fn told(error: &CommandError) -> String {
-    if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) }
-}
-
-async fn quote(market: &Chosen, toml: &str, known: &Datasets) -> Answer<crate::view::Quote> {
+/// What it would cost, or what only the market shows to be wrong: data that doesn't fit, a job that isn't there.
+async fn quote(
+    market: &Chosen,
+    toml: &str,
+    known: &Datasets,
+    names: &BTreeSet<String>,
+) -> Answer<Result<crate::view::Quote, SpecProblem>> {
     let client = market.checked().await?;
-    let spec = jobs::read_spec(&client, toml, known).await?;
-    Ok(convert::quote(&jobs::quote(&client, &spec).await?))
+    let failure = match jobs::read_spec(&client, toml, known).await {
+        Ok(spec) => return Ok(Ok(convert::quote(&jobs::quote(&client, &spec).await?))),
+        Err(failure) => failure,
+    };
+    let error = CommandError::from(failure);
+    if !SPEC_CODES.contains(&error.code) {
+        return Err(error);
+    }
+    let message = if error.hint.is_empty() { error.message } else { format!("{}; {}", error.message, error.hint) };
+    let unlocated = SpecProblem { line: None, message };
+    let dataset = job_file::fields(toml).and_then(|fields| known.read().ok()?.remove(&fields.dataset));
+    let Some(dataset) = dataset else { return Ok(Err(unlocated)) };
+    let manifest = jobs::manifest_of(&client, dataset.manifest).await?;
+    Ok(Err(job_file::flaw(toml, names, Some(&manifest)).unwrap_or(unlocated)))
 }
 
 #[tauri::command]

@@ -11,39 +11,39 @@ use crate::{
     failure::{Failure, Outcome},
 };
 
-/// Reads a job file whose names the caller resolves.
-pub fn parse(text: &str, resolve: Resolve) -> Outcome<JobSpec> {
-    JobSpec::from_toml(text, resolve).map_err(|e| Failure::user(&e).with_code(e.code()))
+/// Reads a job file whose names the caller resolves; checks that the data fits where its manifest is given.
+pub fn parse(text: &str, resolve: Resolve, data: Option<&DatasetManifest>) -> Outcome<JobSpec> {
+    let read = match data {
+        Some(manifest) => JobSpec::from_toml_for(text, resolve, manifest),
+        None => JobSpec::from_toml(text, resolve),
+    };
+    read.map_err(|e| Failure::user(&e).with_code(e.code()))
 }
 
-/// Reads a job file; names of datasets are those of this computer, and jobs are the market's.
+/// Reads a job file; names of datasets are those of this computer, and jobs are the market's. Its data must fit its model.
 pub async fn read_spec(client: &Client, text: &str, datasets: &Datasets) -> Outcome<JobSpec> {
-    read_spec_with(client, datasets, &|resolve| parse(text, resolve)).await
-}
-
-/// The same where the caller reads, for example to name the file in errors.
-pub async fn read_spec_with(
-    client: &Client,
-    datasets: &Datasets,
-    parse: &(dyn Fn(Resolve) -> Outcome<JobSpec> + Sync),
-) -> Outcome<JobSpec> {
     let known = datasets.read()?;
     let dataset = |name: &str| known.get(name).map(|d| d.manifest);
-    // The first reading tells which job is named.
+    // The first reading tells which job and which data are named.
     let named = Cell::new(None);
-    let spec = parse(&|name| match name {
+    let first = |name: Name| match name {
         Name::Dataset(name) => dataset(name),
         Name::Job(job) => {
             named.set(Some(job));
             Some(Hash::default())
         }
-    })?;
-    let Some(job) = named.get() else { return Ok(spec) };
-    let model = model_of(client, job).await?;
-    parse(&|name| match name {
+    };
+    let spec = parse(text, &first, None)?;
+    let model = match named.get() {
+        Some(job) => Some(model_of(client, job).await?),
+        None => None,
+    };
+    let manifest = manifest(client, &spec).await?;
+    let resolve = |name: Name| match name {
         Name::Dataset(name) => dataset(name),
-        Name::Job(_) => Some(model),
-    })
+        Name::Job(_) => model,
+    };
+    parse(text, &resolve, Some(&manifest))
 }
 
 /// What a job does. One whose spec this release can't read counts as training.
@@ -53,7 +53,12 @@ pub fn kind_of(job: &JobView) -> Kind {
 
 /// The job's dataset, from the market.
 pub async fn manifest(client: &Client, spec: &JobSpec) -> Outcome<DatasetManifest> {
-    let bytes = client.get_blob(spec.data.manifest, &|_| {}).await.map_err(|e| {
+    manifest_of(client, spec.data.manifest).await
+}
+
+/// A dataset by its manifest's blob, from the market.
+pub async fn manifest_of(client: &Client, blob: Hash) -> Outcome<DatasetManifest> {
+    let bytes = client.get_blob(blob, &|_| {}).await.map_err(|e| {
         Failure::from(e).with_hint("is the dataset in this market? `deepmarket data add <folder> --name <name>` brings it")
     })?;
     DatasetManifest::from_bytes(&bytes).map_err(|e| Failure::user(format!("the dataset's manifest: {e}")).with_code(e.code()))

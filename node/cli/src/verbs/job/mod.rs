@@ -55,13 +55,22 @@ pub async fn run(settings: &Settings, verb: Job) -> Outcome {
 
 /// Reads a job file; names of datasets are those that `data add` gave, and jobs are the market's.
 async fn read_spec(client: &Client, file: &Path, datasets: &Datasets) -> Outcome<JobSpec> {
-    jobs::read_spec_with(client, datasets, &|resolve| parse_spec(file, resolve)).await
+    let text = text_of(file)?;
+    jobs::read_spec(client, &text, datasets).await.map_err(|failure| about_spec(failure, file))
 }
 
 /// Reads a job file whose names are resolved by the caller.
 pub fn parse_spec(file: &Path, resolve: Resolve) -> Outcome<JobSpec> {
-    let text = fs::read_to_string(file).map_err(|e| Failure::user(format!("{}: {e}", file.display())))?;
-    jobs::parse(&text, resolve).map_err(|failure| failure.about(file.display()))
+    jobs::parse(&text_of(file)?, resolve, None).map_err(|failure| about_spec(failure, file))
+}
+
+fn text_of(file: &Path) -> Outcome<String> {
+    fs::read_to_string(file).map_err(|e| Failure::user(format!("{}: {e}", file.display())))
+}
+
+/// Names the file where what is wrong is in it.
+fn about_spec(failure: Failure, file: &Path) -> Failure {
+    if (3000..4000).contains(&failure.code()) { failure.about(file.display()) } else { failure }
 }
 
 /// What is known of a job's work.
