@@ -25,16 +25,19 @@ pub async fn read_spec(client: &Client, text: &str, datasets: &Datasets) -> Outc
     let known = datasets.read()?;
     let dataset = |name: &str| known.get(name).map(|d| d.manifest);
     // The first reading tells which job and which data are named.
-    let named = Cell::new(None);
-    let first = |name: Name| match name {
-        Name::Dataset(name) => dataset(name),
-        Name::Job(job) => {
-            named.set(Some(job));
-            Some(Hash::default())
-        }
+    let (spec, named) = {
+        let named = Cell::new(None);
+        let first = |name: Name| match name {
+            Name::Dataset(name) => dataset(name),
+            Name::Job(job) => {
+                named.set(Some(job));
+                Some(Hash::default())
+            }
+        };
+        let spec = parse(text, &first, None)?;
+        (spec, named.get())
     };
-    let spec = parse(text, &first, None)?;
-    let model = match named.get() {
+    let model = match named {
         Some(job) => Some(model_of(client, job).await?),
         None => None,
     };
