@@ -159,7 +159,7 @@ mod tests {
         let client = Client::new(vec!["http://127.0.0.1:1".into()]).unwrap();
         let datasets = Datasets::in_folder("nowhere".as_ref());
         any_thread(read_spec(&client, "", &datasets));
-        let failure = parse("[job]\nname = 1", &|_| None).unwrap_err();
+        let failure = parse("[job]\nname = 1", &|_| None, None).unwrap_err();
         assert!((3001..=3012).contains(&failure.code()), "{failure}");
         assert!(failure.about("mnist.toml").to_string().starts_with("mnist.toml: line "));
     }
