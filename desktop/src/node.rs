@@ -350,6 +350,7 @@ impl Keeper {
     /// The node as the page shows it. `seen` is what the market said last of the machine, `jobs` what it works for.
     pub fn view(&self, lender: Lender, seen: impl Fn(MachineId) -> Option<Credits>, jobs: Vec<String>) -> view::Node {
         let mut node = self.idle(lender);
+        node.elsewhere = self.check_lender(lender).err().map(|error| format!("{}: {}", error.message, error.hint));
         let mut local = hold(&self.local);
         let Some(running) = local.as_mut().filter(|running| running.lender == lender) else { return node };
         running.look();
@@ -370,7 +371,10 @@ impl Keeper {
         let mut remote = hold(&self.remote);
         let remote = remote.iter_mut().filter(|(_, remote)| remote.lender == lender).map(|(target, remote)| {
             let running = remote.is_running();
-            let line = remote.child.lines().pop().unwrap_or_default();
+            let line = match running {
+                true => remote.child.lines().pop().unwrap_or_default(),
+                false => remote.child.failure().message,
+            };
             view::RemoteNode { target: target.clone(), running, line }
         });
         view::Node {
@@ -383,6 +387,7 @@ impl Keeper {
             earned: convert::amount(Credits::ZERO),
             log: Vec::new(),
             error: None,
+            elsewhere: None,
             remote: remote.collect(),
         }
     }

@@ -461,6 +461,8 @@ view! {
         pub log: Vec<String>,
         /// Why it ended, where it ended by itself.
         pub error: Option<String>,
+        /// That this computer is lent, but not by this account on this market.
+        pub elsewhere: Option<String>,
         /// Machines that are lent over SSH from here, by target, with the last line that each printed.
         pub remote: Vec<RemoteNode>,
     }

@@ -138,6 +138,9 @@ pub async fn export_key(app: Pluto<'_>, path: String) -> Answer {
     let session = app.session()?;
     let own = app.home.account(&session.name)?;
     let bytes = std::fs::read(&own).map_err(io(own.display()))?;
+    if !Path::new(&path).parent().is_some_and(Path::is_dir) {
+        return Err(CommandError::new(BAD_INPUT, format!("there is no folder for {path}"), "choose a folder that is there"));
+    }
     Ok(deepmarket_wallet::files::write_private(Path::new(&path), &bytes)?)
 }
 

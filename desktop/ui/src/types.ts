@@ -520,6 +520,10 @@ log: Array<string>,
  */
 error: string | null, 
 /**
+ * That this computer is lent, but not by this account on this market.
+ */
+elsewhere: string | null, 
+/**
  * Machines that are lent over SSH from here, by target, with the last line that each printed.
  */
 remote: Array<RemoteNode>, };

@@ -222,7 +222,7 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     inspect(&borrower, "unlock");
     borrower.fill("Password", PASSWORD);
     borrower.click("Unlock");
-    borrower.read("Total balance");
+    borrower.read("Why is my balance this?");
 
     // One gateway dies: the others are asked. All fall silent: it is said, and what was typed stays.
     market.kill("validator-0");

@@ -49,11 +49,11 @@ export function machineList(state: string): Machine[] {
 const log = Array.from({ length: 40 }, (_, line) => `${new Date(now - (40 - line) * 9_000).toISOString().slice(11, 19)} INFO lease-902: round ${1_400 + line} of 5000, loss ${(0.4 - line * 0.003).toFixed(4)}`);
 
 export function node(state: string): Node {
-  const off: Node = { running: false, since: null, machine: null, cpu_percent: 0, ram_mib: 0, jobs: [], earned: "0", log: [], error: null, remote: [] };
+  const off: Node = { running: false, since: null, machine: null, cpu_percent: 0, ram_mib: 0, jobs: [], earned: "0", log: [], error: null, elsewhere: null, remote: [] };
   if (state === "empty") return off;
   if (state === "offline") return { ...off, machine: id(0), log: log.slice(-6), error: "the trainer could not be started: no space left on device" };
   return {
-    running: true, since: now - 5 * HOUR - 12 * MINUTE, machine: id(0), cpu_percent: state === "long" ? 0.4 : 387.4, ram_mib: state === "long" ? 41 : 3_210, jobs: state === "long" ? [] : ["job-417", "job-416"], earned: "1312048", log, error: null,
+    running: true, since: now - 5 * HOUR - 12 * MINUTE, machine: id(0), cpu_percent: state === "long" ? 0.4 : 387.4, ram_mib: state === "long" ? 41 : 3_210, jobs: state === "long" ? [] : ["job-417", "job-416"], earned: "1312048", log, error: null, elsewhere: null,
     remote: [{ target: "sam@lab7.pdx.edu", running: true, line: "lease-903: round 812 of 5000" }, { target: "sam@office", running: false, line: "ssh: connect to host office port 22: No route to host" }],
   };
 }
