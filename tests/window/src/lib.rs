@@ -179,7 +179,8 @@ impl Window {
     pub fn click(&self, words: &str) {
         let kinds = "self::button or self::a or self::label or self::summary or @role='tab' or @role='button'";
         // A card is named by its title.
-        let named = format!("normalize-space()='{words}' or @aria-label='{words}' or strong[normalize-space()='{words}']");
+        let words = quoted(words);
+        let named = format!("normalize-space()={words} or @aria-label={words} or strong[normalize-space()={words}]");
         let path = format!("//*[({kinds}) and ({named}) and not(@disabled)]");
         let element = self.wait(Locator::XPath(&path));
         // Through the page: what a notice covers for a moment is clicked all the same.
@@ -189,10 +190,10 @@ impl Window {
 
     /// The control that a label is for.
     fn control(&self, label: &str) -> Element {
-        let by_for = format!("//*[@id=(//label[normalize-space()='{label}']/@for)]");
-        let by_name = format!("//*[self::input or self::select or self::textarea][@aria-label='{label}']");
-        let within =
-            format!("//label[starts-with(normalize-space(),'{label}')]//*[self::input or self::select or self::textarea]");
+        let label = quoted(label);
+        let by_for = format!("//*[@id=(//label[normalize-space()={label}]/@for)]");
+        let by_name = format!("//*[self::input or self::select or self::textarea][@aria-label={label}]");
+        let within = format!("//label[starts-with(normalize-space(),{label})]//*[self::input or self::select or self::textarea]");
         self.wait(Locator::XPath(&format!("{by_for} | {by_name} | {within}")))
     }
 
@@ -300,6 +301,11 @@ impl Drop for Window {
         }
         let _ = self.driver.wait();
     }
+}
+
+/// A text in XPath, which knows no escapes.
+fn quoted(text: &str) -> String {
+    if text.contains('\'') { format!("\"{text}\"") } else { format!("'{text}'") }
 }
 
 /// Where screenshots go.

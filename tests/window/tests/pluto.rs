@@ -41,7 +41,9 @@ fn create_account(window: &Window, name: &str, look: bool) -> Vec<String> {
     let places: Vec<String> = serde_json::from_value(window.script(places, Vec::new())).unwrap();
     assert_eq!(places.len(), 3);
     // A mistake is told at its word, and nothing is made.
-    window.fill(&places[0], "zebra");
+    let wrong = if word(&words, &places[0]) == "zebra" { "apple" } else { "zebra" };
+    window.fill(&places[0], wrong);
+    assert_eq!(window.value(&places[0]), wrong);
     for place in &places[1..] {
         window.fill(place, word(&words, place));
     }
