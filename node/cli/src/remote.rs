@@ -136,13 +136,15 @@ impl Connection {
     pub fn explain(&self, status: ExitStatus, words: &str, program: &str) -> Failure {
         let Target { user, host, port } = &self.target;
         let last = words.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it said nothing");
+        // As known_hosts names it.
+        let pinned = port.map_or(host.clone(), |port| format!("'[{host}]:{port}'"));
         let port = port.map_or(String::new(), |port| format!("-p {port} "));
         let login = user.as_ref().map_or(host.clone(), |user| format!("{user}@{host}"));
         let file = self.known_hosts.as_ref().map_or("~/.ssh/known_hosts".into(), |path| path.display().to_string());
         match status.code() {
             Some(SSH_FAILED) if words.contains("HAS CHANGED") || words.contains("has changed and you have requested") => {
                 Failure::user(format!("{host} shows another key than the one that is pinned: {last}")).with_hint(format!(
-                    "ask the machine's administrator why; only then remove the old key: ssh-keygen -R {host} -f {file}"
+                    "ask the machine's administrator why; only then remove the old key: ssh-keygen -R {pinned} -f {file}"
                 ))
             }
             Some(SSH_FAILED) if words.contains("Host key verification failed") || words.contains("host key is known for") => {
@@ -340,7 +342,11 @@ mod tests {
                 "No ED25519 host key is known for [lab7]:2222 and you have requested strict checking.\r\nHost key verification failed.\r\n",
                 "ssh-keyscan -p 2222 lab7 >> ~/.ssh/known_hosts",
             ),
-            (255, "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "ssh-keygen -R lab7"),
+            (
+                255,
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+                "ssh-keygen -R '[lab7]:2222'",
+            ),
             (255, "alice@lab7: Permission denied (publickey).", "ssh-copy-id -p 2222 alice@lab7"),
             (255, "ssh: connect to host lab7 port 2222: Connection refused", "no connection to lab7: ssh: connect"),
             (127, "bash: deepmarket: command not found", "--program PATH"),

@@ -54,6 +54,12 @@ pub async fn run(settings: &Settings, args: &Ssh) -> Outcome {
     let given = args.code.as_deref().map(read_code).transpose()?;
     let stop = stop_signal(args.with_parent)?;
     let target = args.target.parse().map_err(Failure::user)?;
+    // `ssh` itself knows `~`.
+    if let Some(path) = args.identity.as_ref().filter(|path| !path.starts_with("~") && !path.is_file()) {
+        return Err(
+            Failure::user(format!("there is no key file {}", path.display())).with_hint("name a private key that is there")
+        );
+    }
     let connection = Connection { target, identity: args.identity.clone(), known_hosts: args.known_hosts.clone() };
     let client = settings.client()?;
     let inviter = Inviter::find(settings, &client, given).await?;
