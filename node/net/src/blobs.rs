@@ -334,7 +334,7 @@ fn receive_groups(
 fn fault_of(error: DecodeError, offset: u64) -> BlobFault {
     match error {
         DecodeError::ParentHashMismatch(_) | DecodeError::LeafHashMismatch(_) => BlobFault::Corrupted { offset },
-        DecodeError::ParentNotFound(_) | DecodeError::LeafNotFound(_) => BlobFault::Broken("it ended too early".into()),
+        DecodeError::ParentNotFound(_) | DecodeError::LeafNotFound(_) => BlobFault::Short,
         DecodeError::Io(e) if e.kind() == io::ErrorKind::TimedOut => BlobFault::Stalled,
         DecodeError::Io(e) => BlobFault::Broken(e.to_string()),
     }

@@ -20,7 +20,9 @@ pub enum BlobFault {
     Busy,
     /// It stopped sending.
     Stalled,
-    /// It broke off or spoke another protocol.
+    /// It ended what it sent before the blob's end.
+    Short,
+    /// The connection broke off, or it spoke another protocol.
     Broken(String),
 }
 
@@ -33,6 +35,7 @@ impl fmt::Display for BlobFault {
             BlobFault::Corrupted { offset } => write!(f, "sent bytes that don't match the hash, from byte {offset} on"),
             BlobFault::Busy => f.write_str("is busy with others"),
             BlobFault::Stalled => f.write_str("stopped sending"),
+            BlobFault::Short => f.write_str("ended too early"),
             BlobFault::Broken(why) => write!(f, "broke off: {why}"),
         }
     }

@@ -154,13 +154,13 @@ async fn a_lying_provider_is_named_and_the_next_one_is_asked() {
         (Lie::FlippedBit { at: 3 }, BlobFault::Corrupted { offset: 0 }),
         (Lie::FlippedBit { at: 60_000 }, BlobFault::Corrupted { offset: 3 * 16 * 1024 }),
         // The tree has the same form: only that a byte is missing at the end tells.
-        (Lie::Length(100_001), BlobFault::Broken("it ended too early".into())),
+        (Lie::Length(100_001), BlobFault::Short),
         (Lie::Length(200_000), BlobFault::Corrupted { offset: 0 }),
         (Lie::Length(5), BlobFault::Corrupted { offset: 0 }),
         (Lie::Length(0), BlobFault::Corrupted { offset: 0 }),
         (Lie::Length(u64::MAX), BlobFault::TooLarge(u64::MAX)),
         (Lie::OtherBlob, BlobFault::Corrupted { offset: 0 }),
-        (Lie::EndsEarly, BlobFault::Broken("it ended too early".into())),
+        (Lie::EndsEarly, BlobFault::Short),
     ];
     for (seed, (lie, fault)) in lies.into_iter().enumerate() {
         let bytes = noise(100 + seed as u64, 100_000);
