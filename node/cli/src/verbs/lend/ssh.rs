@@ -26,7 +26,7 @@ const CHECK_WITHIN: Duration = Duration::from_secs(60);
 /// Who makes the one-time code, and so ends the offer.
 enum Inviter {
     /// The account that signs here.
-    Account(SecretKey),
+    Account(Box<SecretKey>),
     /// Somebody elsewhere made it already; no account is needed here.
     Elsewhere(InviteCode),
 }
@@ -38,7 +38,7 @@ impl Inviter {
         }
         let owner = settings.signer()?;
         accounts::fetch(client, AccountId::from_key(&owner.public())).await?;
-        Ok(Inviter::Account(owner))
+        Ok(Inviter::Account(Box::new(owner)))
     }
 
     async fn code(&self, client: &Client, offer: Option<Offer>, clock: &MarketClock) -> Outcome<InviteCode> {
