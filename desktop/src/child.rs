@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use deepmarket_wallet::answers;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tokio::{
@@ -74,7 +75,7 @@ impl Child {
         let lines = Arc::new(Mutex::new(VecDeque::new()));
         tokio::spawn(keep_lines(stderr, lines.clone()));
         let (sender, answer) = oneshot::channel();
-        tokio::spawn(hear_answer(stdout, sender));
+        tokio::spawn(answers::hear(stdout, MAX_ANSWER, sender));
         if let (Some(input), Some(line)) = (&mut life_line, line) {
             // One that ended already says why on standard error.
             let _ = input.write_all(format!("{line}\n").as_bytes()).await;
@@ -179,25 +180,6 @@ async fn keep_lines(stderr: tokio::process::ChildStderr, kept: Arc<Mutex<VecDequ
         }
         kept.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
         line.clear();
-    }
-}
-
-/// Hands on the first JSON value that a child prints, and swallows the rest.
-async fn hear_answer(mut stdout: tokio::process::ChildStdout, answer: oneshot::Sender<Value>) {
-    let mut answer = Some(answer);
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = stdout.read(&mut buffer).await {
-        if answer.is_none() || text.len() > MAX_ANSWER {
-            continue;
-        }
-        text.extend_from_slice(&buffer[..length]);
-        let first = serde_json::Deserializer::from_slice(&text).into_iter().next();
-        if let Some(Ok(value)) = first
-            && let Some(sender) = answer.take()
-        {
-            let _ = sender.send(value);
-        }
     }
 }
 

@@ -177,7 +177,7 @@ pub fn job(of: &JobView, clock: &SlotClock) -> view::Job {
     view::Job {
         id: of.id.to_string(),
         name: of.name.clone(),
-        state: job_state(&of.state).to_owned(),
+        state: words::job_state(&of.state).to_owned(),
         status: capitalised(&status),
         submitted: of.submitted.0,
         started: of.started.map(|time| time.0),
@@ -193,18 +193,6 @@ pub fn job(of: &JobView, clock: &SlotClock) -> view::Job {
 fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
-}
-
-fn job_state(state: &JobState) -> &'static str {
-    match state {
-        JobState::Queued => "queued",
-        JobState::Matched => "matched",
-        JobState::Running => "running",
-        JobState::Recovering => "recovering",
-        JobState::Finished(_) => "finished",
-        JobState::Cancelled => "cancelled",
-        JobState::Panic(_) => "panic",
-    }
 }
 
 pub fn lease(of: &LeaseView, job: &JobView, machine_name: String) -> view::Lease {

@@ -6,8 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use deepmarket_types::{AccountId, MachineConfig, MachineId, Offer, SecretKey, TimeMs};
-use deepmarket_wallet::{files::write_private, invite_code::InviteCode, keys, this_computer};
+use deepmarket_types::{AccountId, MachineId, Offer, SecretKey};
+use deepmarket_wallet::{
+    files::write_private,
+    invite_code::InviteCode,
+    keys,
+    this_computer::{self, Measurement},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,13 +23,6 @@ use crate::{
 pub struct Folder {
     home: PathBuf,
     name: String,
-}
-
-/// `config.json`: what `lend verify` measured.
-#[derive(Deserialize)]
-pub struct Measurement {
-    pub measured: TimeMs,
-    pub config: MachineConfig,
 }
 
 /// `paused.json`: a pause that was asked for.

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use deepmarket_wallet::answers;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdin, Command},
     sync::oneshot,
     task::JoinHandle,
@@ -214,7 +215,7 @@ impl Session {
             kept
         });
         let (sender, answer) = oneshot::channel();
-        tokio::spawn(listen(stdout, sender));
+        tokio::spawn(answers::hear(stdout, MAX_ANSWER, sender));
         // An `ssh` that ended already says why on standard error.
         let _ = input.write_all(format!("{line}\n").as_bytes()).await;
         let _ = input.flush().await;
@@ -245,25 +246,6 @@ impl Session {
     pub async fn last_words(self) -> String {
         let lines = timeout(Duration::from_secs(1), self.words).await;
         lines.ok().and_then(Result::ok).map(|lines| Vec::from(lines).join("\n")).unwrap_or_default()
-    }
-}
-
-/// Hands on the first JSON value that the other side prints, and swallows the rest.
-async fn listen(mut stdout: tokio::process::ChildStdout, answer: oneshot::Sender<serde_json::Value>) {
-    let mut answer = Some(answer);
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = stdout.read(&mut buffer).await {
-        if answer.is_none() || text.len() > MAX_ANSWER {
-            continue;
-        }
-        text.extend_from_slice(&buffer[..length]);
-        let first = serde_json::Deserializer::from_slice(&text).into_iter().next();
-        if let Some(Ok(value)) = first
-            && let Some(sender) = answer.take()
-        {
-            let _ = sender.send(value);
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! Every failure is a [`failure::Failure`]: what is wrong, what to do, and who has to. This crate never prints and never asks.
 
 pub mod accounts;
+pub mod answers;
 pub mod calendar;
 pub mod datasets;
 pub mod failure;

@@ -1,4 +1,16 @@
-//! This computer: what it is called, and what runs on it.
+//! This computer: what it is called, what was measured of it, and what runs on it.
+
+use deepmarket_types::{MachineConfig, TimeMs};
+use serde::{Deserialize, Serialize};
+
+/// `config.json` in a machine's folder: what was measured last.
+#[derive(Serialize, Deserialize)]
+pub struct Measurement {
+    /// When.
+    pub measured: TimeMs,
+    /// What.
+    pub config: MachineConfig,
+}
 
 /// What the system calls itself, in the characters that a machine's name and a folder may have.
 pub fn name() -> String {

@@ -1,8 +1,23 @@
 //! What a market tells, in words: events, and amounts, times and sizes as people read them.
 
-use deepmarket_types::{AccountId, Credits, Event, JobId, LeaseId, LeaseState, MICROCREDITS, MachineId, Posting, Purse, TimeMs};
+use deepmarket_types::{
+    AccountId, Credits, Event, JobId, JobState, LeaseId, LeaseState, MICROCREDITS, MachineId, Posting, Purse, TimeMs,
+};
 
 use crate::calendar::civil_from_days;
+
+/// A job's state in one word.
+pub fn job_state(state: &JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Matched => "matched",
+        JobState::Running => "running",
+        JobState::Recovering => "recovering",
+        JobState::Finished(_) => "finished",
+        JobState::Cancelled => "cancelled",
+        JobState::Panic(_) => "panic",
+    }
+}
 
 /// `12.5 credits`.
 pub fn credits(amount: Credits) -> String {

@@ -40,7 +40,7 @@ fn table_of(jobs: &[JobView], now: TimeMs) -> String {
         vec![
             j.id.to_string(),
             j.name.clone(),
-            state_name(&j.state).to_owned(),
+            words::job_state(&j.state).to_owned(),
             why(j, now),
             output::time(j.submitted),
             j.leases.len().to_string(),
@@ -93,19 +93,6 @@ pub fn next(job: &JobView) -> Option<String> {
     }
 }
 
-/// In one word.
-fn state_name(state: &JobState) -> &'static str {
-    match state {
-        JobState::Queued => "queued",
-        JobState::Matched => "matched",
-        JobState::Running => "running",
-        JobState::Recovering => "recovering",
-        JobState::Finished(_) => "finished",
-        JobState::Cancelled => "cancelled",
-        JobState::Panic(_) => "panic",
-    }
-}
-
 /// Why it stands where it does; for one that waits for its slot also when that begins.
 fn why(job: &JobView, now: TimeMs) -> String {
     match job.why {
@@ -120,7 +107,7 @@ fn why(job: &JobView, now: TimeMs) -> String {
 pub fn describe(job: &JobView) -> String {
     let mut rows = vec![
         ("job", format!("{} '{}'", job.id, job.name)),
-        ("state", state_name(&job.state).to_owned()),
+        ("state", words::job_state(&job.state).to_owned()),
         ("why", why(job, now())),
         ("submitted", output::time(job.submitted)),
         ("budget", credits(job.budget)),

@@ -1,8 +1,7 @@
 use std::{fs, path::Path};
 
-use deepmarket_types::{MachineConfig, TimeMs};
-use deepmarket_wallet::files::write_whole;
-use serde::{Deserialize, Serialize};
+use deepmarket_types::MachineConfig;
+use deepmarket_wallet::{files::write_whole, this_computer::Measurement};
 
 use super::machine;
 use crate::{
@@ -12,15 +11,6 @@ use crate::{
     settings::Settings,
     verbs::validator::now,
 };
-
-/// `config.json` in a machine's folder: what was measured last.
-#[derive(Serialize, Deserialize)]
-pub struct Measurement {
-    /// When.
-    pub measured: TimeMs,
-    /// What.
-    pub config: MachineConfig,
-}
 
 pub async fn run(settings: &Settings, name: &str) -> Outcome {
     let folder = machine::folder(settings, name)?;
@@ -73,7 +63,7 @@ pub fn describe(config: &MachineConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use deepmarket_types::{Hash, Resources};
+    use deepmarket_types::{Hash, Resources, TimeMs};
 
     use super::*;
 
