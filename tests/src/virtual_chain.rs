@@ -46,6 +46,7 @@ impl VirtualChain {
             state_root: Hash::default(),
             transactions: Block::transactions_hash(transactions.iter().map(VerifiedTransaction::transaction)),
             proposer,
+            link: Hash::default(),
         };
         (header, transactions)
     }

@@ -78,6 +78,7 @@ fn genesis() -> Genesis {
         contact_timeout_ms: 7_000,
         contact_step_ms: 2_000,
         idle_block_ms: 1_000,
+        audit: Default::default(),
         unique_hosts: false,
         ..network.params
     };
@@ -248,6 +249,7 @@ impl Stage {
             cpu_ms: 900 * done,
             parameters: Hash::of(b"parameters"),
             commitments: Hash::of(b"commitments"),
+            committed: 0,
             loss_micro: 500_000,
             checkpoint: state.map(|state| Checkpoint { state, rounds: 10 * done }),
             missing: None,

@@ -37,6 +37,7 @@ pub fn build(parent: &Parent<'_>, key: &SecretKey, now: TimeMs, mempool: &Mempoo
         state_root: parent.state_root,
         transactions: Block::transactions_hash(&bodies),
         proposer: key.public(),
+        link: ledger.next_link(key),
     };
     Candidate::new(Block { header, transactions: bodies }, transactions)
 }

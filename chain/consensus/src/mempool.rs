@@ -274,6 +274,7 @@ mod tests {
             state_root: Hash::default(),
             transactions: deepmarket_types::Block::transactions_hash(&transactions),
             proposer: key(1).public(),
+            link: deepmarket_types::Hash::default(),
         };
         let verified: Vec<_> = transactions.into_iter().map(|t| t.verify(&chain).unwrap()).collect();
         let applied = ledger.apply(&header, &verified);

@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
 use deepmarket_types::{
-    AccountId, Action, Event, Hash, Header, Height, MAX_BLOCK_BYTES, MachineId, PublicKey, SlotPrices, TimeMs, TransactionResult,
-    VerifiedTransaction, encode,
+    AccountId, Action, Disclosure, Event, Hash, Header, Height, MAX_BLOCK_BYTES, MachineId, PublicKey, SlotPrices, TimeMs,
+    TransactionResult, VerifiedTransaction, encode,
 };
 
 use crate::{Ledger, Rejection, StateKey, Writes, change::Change};
@@ -47,6 +47,9 @@ pub enum BlockError {
     /// The proposer is no validator.
     #[error("{0} is not a validator")]
     UnknownProposer(PublicKey),
+    /// The link of the beacon isn't the proposer's next one.
+    #[error("the block's link of the beacon is not the next one of {0}")]
+    WrongLink(PublicKey),
     /// The block is too long.
     #[error("the block's transactions have {bytes} bytes; at most {MAX_BLOCK_BYTES} are allowed")]
     TooLong {
@@ -94,7 +97,7 @@ enum Signer {
 
 impl Ledger {
     /// The ledger's part of checking a proposal. Order: version, chain, height, parent, time later than the parent's, proposer,
-    /// length, hash of the transactions, no transaction twice, and the rules of prices: exactly the due ones, first, signed by
+    /// link of the beacon, length, hash of the transactions, no transaction twice, and the rules of prices: exactly the due ones, first, signed by
     /// the proposer; none otherwise.
     ///
     /// The state root, how far the time may be ahead of clocks, and signatures are checked by the host of consensus.
@@ -117,6 +120,7 @@ impl Ledger {
         if !self.validators().contains(&header.proposer) {
             return Err(BlockError::UnknownProposer(header.proposer));
         }
+        self.check_link(header)?;
         let bytes = transactions.iter().map(VerifiedTransaction::byte_len).sum();
         if bytes > MAX_BLOCK_BYTES {
             return Err(BlockError::TooLong { bytes });
@@ -183,6 +187,7 @@ impl Ledger {
         let mut change = Change::new(self, header);
         change.touch(StateKey::Tip);
         change.touch(StateKey::Statistics);
+        let _draws = change.mix_beacon();
         let due_offers = change.due_offers();
         let results = transactions.iter().map(|transaction| change.transaction(transaction)).collect();
         change.move_offers(&due_offers);
@@ -227,6 +232,14 @@ impl Ledger {
             (Action::Borrow { spec }, Signer::Account(id)) => self.check_borrow(id, spec, now).map(drop),
             (Action::Cancel { job }, Signer::Account(id)) => self.check_cancel(id, *job),
             (Action::Heartbeat { .. }, Signer::Machine(_)) => Ok(()),
+            (Action::Disclose(Disclosure { audit, .. }), _)
+            | (
+                Action::Commit { audit, .. }
+                | Action::Reveal { audit, .. }
+                | Action::Trace { audit, .. }
+                | Action::Judge { audit, .. },
+                _,
+            ) => Err(Rejection::UnknownAudit(*audit)),
             (Action::Price(_), _) => Err(Rejection::PriceNotDue),
             (Action::Heartbeat { .. }, _) | (_, Signer::Machine(_) | Signer::ByAction) => {
                 unreachable!("check_signer finds a machine for heartbeats and accounts for these actions")
@@ -241,7 +254,15 @@ impl Ledger {
             return Err(Rejection::Expired { expires: body.expires, height });
         }
         let (signer, expected) = match &body.action {
-            Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => {
+            Action::OpenAccount { .. }
+            | Action::Receipt(_)
+            | Action::Price(_)
+            | Action::Join { .. }
+            | Action::Disclose(_)
+            | Action::Commit { .. }
+            | Action::Reveal { .. }
+            | Action::Trace { .. }
+            | Action::Judge { .. } => {
                 return if body.nonce == 0 { Ok(Signer::ByAction) } else { Err(Rejection::NonceNotZero(body.nonce)) };
             }
             Action::Heartbeat { .. } => {
@@ -303,6 +324,14 @@ impl Change<'_> {
                 self.heartbeat(id, addresses.as_deref());
                 Ok(())
             }
+            (Action::Disclose(Disclosure { audit, .. }), _)
+            | (
+                Action::Commit { audit, .. }
+                | Action::Reveal { audit, .. }
+                | Action::Trace { audit, .. }
+                | Action::Judge { audit, .. },
+                _,
+            ) => Err(Rejection::UnknownAudit(*audit)),
             (Action::Price(prices), _) => {
                 // The block was checked: these are the due ones.
                 self.set_prices(*prices);

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use deepmarket_types::{AccountId, FormError, JobId, LeaseId, MachineId, PublicKey, decode, encode};
+use deepmarket_types::{AccountId, AuditId, FormError, JobId, LeaseId, MachineId, PublicKey, decode, encode};
 
 use crate::{
     Ledger,
@@ -31,6 +31,12 @@ pub enum StateKey {
     Statistics,
     /// An open invitation, by its code's public key.
     Invite(PublicKey),
+    /// An [`Audit`](crate::Audit).
+    Audit(AuditId),
+    /// A [`Window`](crate::Window) whose pay is held, by lease and receipt.
+    Window(LeaseId, u32),
+    /// The beacon that draws audits.
+    Beacon,
 }
 
 /// Changed entries by canonical key ([`StateKey`]): the new canonical bytes, or `None` where an entry was removed. What the
@@ -51,7 +57,7 @@ impl From<FormError> for LedgerCorrupt {
 impl Ledger {
     /// All entries of the state: what [`Ledger::from_entries`] restores it from.
     pub fn entries(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-        [StateKey::Constitution, StateKey::Tip, StateKey::Prices, StateKey::Statistics]
+        [StateKey::Constitution, StateKey::Tip, StateKey::Prices, StateKey::Statistics, StateKey::Beacon]
             .into_iter()
             .chain(self.accounts.keys().copied().map(StateKey::Account))
             .chain(self.machines.keys().copied().map(StateKey::Machine))
@@ -59,18 +65,22 @@ impl Ledger {
             .chain(self.specs.keys().copied().map(StateKey::Spec))
             .chain(self.leases.keys().copied().map(StateKey::Lease))
             .chain(self.invites.keys().copied().map(StateKey::Invite))
+            .chain(self.audits.keys().copied().map(StateKey::Audit))
+            .chain(self.windows.keys().map(|(lease, sequence)| StateKey::Window(*lease, *sequence)))
             .map(|key| (encode(&key), self.entry(&key).expect("the keys are those of entries")))
     }
 
     /// Restores the state from all its entries, in any order, and checks every invariant.
     pub fn from_entries(entries: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Ledger, LedgerCorrupt> {
         let (mut constitution, mut tip, mut prices, mut statistics) = (None::<Constitution>, None::<Tip>, None, None);
+        let mut beacon = None;
         let mut accounts = BTreeMap::new();
         let mut machines = BTreeMap::new();
         let mut jobs = BTreeMap::new();
         let mut specs = BTreeMap::new();
         let mut leases = BTreeMap::new();
         let mut invites = BTreeMap::new();
+        let (mut audits, mut windows) = (BTreeMap::new(), BTreeMap::new());
         for (key, value) in entries {
             match decode::<StateKey>(&key)? {
                 StateKey::Constitution => constitution = Some(decode(&value)?),
@@ -83,6 +93,9 @@ impl Ledger {
                 StateKey::Lease(id) => drop(leases.insert(id, decode(&value)?)),
                 StateKey::Statistics => statistics = Some(decode(&value)?),
                 StateKey::Invite(code) => drop(invites.insert(code, decode(&value)?)),
+                StateKey::Audit(id) => drop(audits.insert(id, decode(&value)?)),
+                StateKey::Window(lease, sequence) => drop(windows.insert((lease, sequence), decode(&value)?)),
+                StateKey::Beacon => beacon = Some(decode(&value)?),
             }
         }
         let missing = |what: &str| LedgerCorrupt(format!("the entry of the {what} is missing"));
@@ -92,6 +105,8 @@ impl Ledger {
         (ledger.accounts, ledger.machines, ledger.jobs) = (accounts, machines, jobs);
         (ledger.specs, ledger.leases, ledger.invites) = (specs, leases, invites);
         ledger.statistics = statistics.ok_or_else(|| missing("statistics"))?;
+        (ledger.audits, ledger.windows) = (audits, windows);
+        ledger.beacon = beacon.ok_or_else(|| missing("beacon"))?;
         ledger.index = ledger.rebuilt_index();
         ledger.check_invariants().map_err(LedgerCorrupt)?;
         Ok(ledger)

@@ -24,6 +24,7 @@ impl Ledger {
                 StateKey::Machine(id) => self.check_machine(&self.machines[id])?,
                 StateKey::Lease(id) => self.check_lease(&self.leases[id])?,
                 StateKey::Account(_) | StateKey::Spec(_) | StateKey::Invite(_) => {}
+                StateKey::Audit(_) | StateKey::Window(..) | StateKey::Beacon => {}
                 StateKey::Constitution | StateKey::Tip | StateKey::Prices | StateKey::Statistics => {}
             }
         }

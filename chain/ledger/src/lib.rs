@@ -39,6 +39,8 @@
 //! never checks a signature: [`VerifiedTransaction`](deepmarket_types::VerifiedTransaction) remembers that this was done.
 
 mod account;
+mod audit;
+mod beacon;
 mod block;
 mod change;
 mod entries;
@@ -61,6 +63,8 @@ mod state;
 mod statistics;
 
 pub use account::Account;
+pub use audit::{Audit, Auditor, Disclosed, Window};
+pub use beacon::{Beacon, ChainOfHashes, LINKS, next_link};
 pub use block::{Applied, BlockError};
 pub use entries::{LedgerCorrupt, StateKey, Writes};
 pub use evaluate::{Estimate, SlotEarning};
@@ -68,7 +72,7 @@ pub use invite::Invite;
 pub use job::{FinalModel, Job};
 pub use lease::Lease;
 pub use machine::Machine;
-pub use params::{DynamicPricing, GenesisState, Params, ParamsError, PricePolicy};
+pub use params::{AuditParams, DynamicPricing, GenesisState, Params, ParamsError, PricePolicy};
 pub use quote::{Quote, SlotQuote};
 pub use rejection::Rejection;
 pub use state::{Ledger, Totals};

@@ -98,6 +98,41 @@ pub struct Params {
     pub max_machines_per_account: u32,
     /// The most jobs that wait to be matched.
     pub max_queued_jobs: u32,
+    /// How work is checked. Left out: it isn't.
+    #[serde(default)]
+    pub audit: AuditParams,
+}
+
+/// How work is checked (DESIGN section 7). A *window* is what one receipt adds: its pay is held until it *vests*.
+///
+/// A lender who fakes everything gains a window's pay R each time, and is caught with the rate q; he loses what is held then, of T
+/// windows. That doesn't pay where `T·R ≥ R/q − R`, which [`Params::check`] demands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditParams {
+    /// So many of a thousand windows are audited, whoever worked; 0: none ever is, and pay isn't held.
+    pub floor_permille: u32,
+    /// The first windows of a lender that are always audited.
+    pub first_windows: u32,
+    /// Pay is held so long after its receipt, and while an audit of the machine is open.
+    pub vest_ms: u64,
+    /// How long each step of an audit may take: opening a commitment, computing a round, showing an answer, judging.
+    pub answer_ms: u64,
+    /// How long an audit waits for a free machine before it is given up.
+    pub wait_ms: u64,
+    /// The time of the lease's resources that one audit is reckoned with.
+    pub audit_ms: u64,
+    /// What an auditor is paid, in thousandths of the price of `audit_ms`.
+    pub pay_permille: u32,
+    /// What borrowers pay for audits at the floor, in thousandths of what their leases are paid. A job that wants more audits pays
+    /// more.
+    pub fee_permille: u32,
+    /// So many of a thousand audits that found the worker right are given to a second auditor, before the first shows its answer.
+    pub canary_permille: u32,
+    /// The most open audits of one lease.
+    pub max_open: u32,
+    /// After so many false receipts or answers a lender may lend no more.
+    pub strikes: u32,
 }
 
 /// Numbers that can't make a market.
@@ -165,6 +200,7 @@ impl Params {
         if self.contact_step_ms > self.contact_timeout_ms {
             return error("contact_step_ms", "must not be longer than contact_timeout_ms".into());
         }
+        self.check_audit()?;
         let counts = [
             ("max_open_jobs_per_account", self.max_open_jobs_per_account),
             ("max_machines_per_account", self.max_machines_per_account),
@@ -176,6 +212,45 @@ impl Params {
             }
         }
         Ok(())
+    }
+
+    fn check_audit(&self) -> Result<(), ParamsError> {
+        let audit = &self.audit;
+        if audit.floor_permille == 0 {
+            return match *audit == AuditParams::default() {
+                true => Ok(()),
+                false => Err(ParamsError {
+                    field: "audit.floor_permille",
+                    problem: "without audits leave the whole section out".into(),
+                }),
+            };
+        }
+        let numbers = [
+            ("audit.floor_permille", u64::from(audit.floor_permille), 1, 1_000),
+            ("audit.first_windows", audit.first_windows.into(), 0, 1_000),
+            ("audit.vest_ms", audit.vest_ms, 1, Self::MAX_PERIOD_MS),
+            ("audit.answer_ms", audit.answer_ms, 1, Self::MAX_PERIOD_MS),
+            ("audit.wait_ms", audit.wait_ms, 1, Self::MAX_PERIOD_MS),
+            ("audit.audit_ms", audit.audit_ms, 1, self.receipt_ms),
+            ("audit.pay_permille", audit.pay_permille.into(), 1_000, 5_000),
+            ("audit.fee_permille", audit.fee_permille.into(), 0, 500),
+            ("audit.canary_permille", audit.canary_permille.into(), 0, 1_000),
+            ("audit.max_open", audit.max_open.into(), 1, 1_000),
+            ("audit.strikes", audit.strikes.into(), 1, 1_000),
+        ];
+        if let Some((field, _, low, high)) = numbers.into_iter().find(|(_, number, low, high)| !(*low..=*high).contains(number)) {
+            return Err(ParamsError { field, problem: format!("must be {low} to {high}") });
+        }
+        // T·R ≥ R/q − R, with T windows of at most receipt_ms: (T + 1)·q ≥ 1.
+        let windows = audit.vest_ms / self.receipt_ms;
+        match (windows + 1) * u64::from(audit.floor_permille) >= 1_000 {
+            true => Ok(()),
+            false => {
+                let least_ms = (1_000_u64.div_ceil(audit.floor_permille.into()) - 1) * self.receipt_ms;
+                let problem = format!("faking work would pay: hold pay for at least {least_ms} ms, or audit more");
+                Err(ParamsError { field: "audit.vest_ms", problem })
+            }
+        }
     }
 
     /// Name, floor and ceiling of each unit, in the order in which prices are drawn.

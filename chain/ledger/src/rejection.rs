@@ -1,4 +1,4 @@
-use deepmarket_types::{AccountId, Credits, Height, JobId, JobState, LeaseId, MachineId, PublicKey, Resources, TimeMs};
+use deepmarket_types::{AccountId, AuditId, Credits, Height, JobId, JobState, LeaseId, MachineId, PublicKey, Resources, TimeMs};
 
 /// Why the ledger refuses a transaction. The codes are stable: a retired number is never used again.
 ///
@@ -263,6 +263,10 @@ pub enum Rejection {
     /// Prices are set by proposers in their own blocks.
     #[error("prices are set by the proposer of a day's first block")]
     PriceNotDue,
+
+    /// No such audit.
+    #[error("there is no {0}")]
+    UnknownAudit(AuditId),
 }
 
 impl Rejection {
@@ -350,13 +354,14 @@ impl Rejection {
             Rejection::ReceiptContradicts { .. } => 2079,
             Rejection::NotMember(_) => 2080,
             Rejection::PriceNotDue => 2090,
+            Rejection::UnknownAudit(_) => 2100,
         };
         *TABLE.iter().find(|entry| entry.0 == code).expect("every code has a line in the table")
     }
 }
 
 /// Code, name and hint of every rejection. Retired: 2035.
-const TABLE: [(u16, &str, &str); 47] = [
+const TABLE: &[(u16, &str, &str)] = &[
     (2001, "expired", "sign it again with a later expiry"),
     (2002, "unknown_account", "open an account with this key first, or use the key of an account"),
     (2003, "nonce_used", "ask for the account's next number and sign again"),
@@ -404,6 +409,7 @@ const TABLE: [(u16, &str, &str); 47] = [
     (2079, "receipt_contradicts", "state the rounds of the job that the worker took part in, as they were"),
     (2080, "not_member", "send a receipt that says that the worker is running, and wait until it is a member"),
     (2090, "price_not_due", "nothing is to be done: validators set prices by themselves"),
+    (2100, "unknown_audit", "check the audit's id"),
 ];
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::{
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_types::{
-    AccountId, ChainId, Credits, Hash, Height, JobId, LeaseId, MachineId, PublicKey, SlotPrices, TimeMs, UnitPrices,
+    AccountId, AuditId, ChainId, Credits, Hash, Height, JobId, LeaseId, MachineId, PublicKey, SlotPrices, TimeMs, UnitPrices,
 };
 
 use crate::{
-    Account, GenesisState, Job, Lease, Machine, Params, StateKey, Writes,
+    Account, Audit, Beacon, GenesisState, Job, Lease, Machine, Params, StateKey, Window, Writes,
     invite::Invite,
     machine::{Circumstances, Rank, free_rank},
     statistics::{Flow, MachineFlow, Statistics},
@@ -210,6 +210,9 @@ pub struct Ledger {
     pub(crate) specs: BTreeMap<JobId, Arc<[u8]>>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) invites: BTreeMap<PublicKey, Invite>,
+    pub(crate) audits: BTreeMap<AuditId, Audit>,
+    pub(crate) windows: BTreeMap<(LeaseId, u32), Window>,
+    pub(crate) beacon: Beacon,
     pub(crate) statistics: Statistics,
     pub(crate) index: Index,
     /// Something changed since the last matching that could let a worker begin. No part of the state: matching when
@@ -229,6 +232,9 @@ impl PartialEq for Ledger {
             && self.specs == other.specs
             && self.leases == other.leases
             && self.invites == other.invites
+            && self.audits == other.audits
+            && self.windows == other.windows
+            && self.beacon == other.beacon
             && self.statistics == other.statistics
             && self.index == other.index
     }
@@ -266,6 +272,9 @@ impl Ledger {
             specs: BTreeMap::new(),
             leases: BTreeMap::new(),
             invites: BTreeMap::new(),
+            audits: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            beacon: Beacon::default(),
             statistics: Statistics::default(),
             index: Index::default(),
             rematch: true,
@@ -440,6 +449,9 @@ impl Ledger {
             StateKey::Lease(id) => self.leases.get(id).map(encode),
             StateKey::Statistics => Some(encode(&self.statistics)),
             StateKey::Invite(code) => self.invites.get(code).map(encode),
+            StateKey::Audit(id) => self.audits.get(id).map(encode),
+            StateKey::Window(lease, sequence) => self.windows.get(&(*lease, *sequence)).map(encode),
+            StateKey::Beacon => Some(encode(&self.beacon)),
         }
     }
 }

@@ -294,6 +294,7 @@ fn receipt_of_nothing(lease: LeaseId) -> Receipt {
         cpu_ms: 0,
         parameters: Hash::default(),
         commitments: Hash::default(),
+        committed: 0,
         loss_micro: 0,
         checkpoint: None,
         missing: None,

@@ -64,6 +64,7 @@ fn block(store: &Store, count: u64, events: Vec<Event>, writes: Writes) -> Decid
         state_root: tip.state_root,
         transactions: Block::transactions_hash(&transactions),
         proposer: key(1).public(),
+        link: deepmarket_types::Hash::default(),
     };
     let block = Block { header, transactions };
     let signers: Vec<PublicKey> = (1..4).map(|n| key(n).public()).collect();

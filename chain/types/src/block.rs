@@ -23,6 +23,8 @@ pub struct Header {
     pub transactions: Hash,
     /// The validator that built the block.
     pub proposer: PublicKey,
+    /// The next link of the proposer's hash chain, which feeds the beacon that draws audits; zero where it is held back.
+    pub link: Hash,
 }
 
 impl Header {

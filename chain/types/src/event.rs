@@ -1,7 +1,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Credits, JobId, JobState, LeaseId, LeaseState, MachineId, MachineState, SlotPrices};
+use crate::{AccountId, AuditId, AuditState, Credits, JobId, JobState, LeaseId, LeaseState, MachineId, MachineState, SlotPrices};
 
 /// Where credits of an account are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -38,6 +38,10 @@ pub enum Posting {
         /// The receipt's number.
         sequence: u32,
     },
+    /// Paid for an audit.
+    Audit(AuditId),
+    /// A part of what a false receipt lost: for the borrower, or for the auditor who found it.
+    Forfeit(AuditId),
 }
 
 /// What a block changed, in words that history, streams and wallets use. The variants' order is part of stored bytes:
@@ -122,11 +126,26 @@ pub enum Event {
         samples: u64,
         /// Block time that this receipt is paid for, in milliseconds.
         paid_ms: u64,
-        /// What it released.
+        /// What it released. It is held until it vests.
         payout: Credits,
     },
     /// The prices of a day were set.
     Prices(SlotPrices),
+    /// An audit was drawn or its state changed.
+    Audit {
+        /// Which audit.
+        audit: AuditId,
+        /// Of which job.
+        job: JobId,
+        /// Of which lease.
+        lease: LeaseId,
+        /// The worker's machine.
+        machine: MachineId,
+        /// The worker's owner.
+        lender: AccountId,
+        /// The new state.
+        state: AuditState,
+    },
 }
 
 impl Event {
@@ -136,6 +155,7 @@ impl Event {
             Event::Posted { account, .. } => Some(*account),
             Event::Machine { owner, .. } | Event::Job { owner, .. } => Some(*owner),
             Event::Lease { .. } | Event::Members { .. } | Event::Receipt { .. } | Event::Prices(_) => None,
+            Event::Audit { lender, .. } => Some(*lender),
         }
     }
 
@@ -145,6 +165,7 @@ impl Event {
             Event::Job { job, .. } | Event::Lease { job, .. } | Event::Members { job, .. } | Event::Receipt { job, .. } => {
                 Some(*job)
             }
+            Event::Audit { job, .. } => Some(*job),
             Event::Posted { cause, .. } => match cause {
                 Posting::Escrow(job) | Posting::Refund(job) | Posting::Payout { job, .. } => Some(*job),
                 _ => None,

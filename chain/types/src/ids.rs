@@ -181,6 +181,10 @@ counted_id!(
     /// One worker of one job on one machine: `lease-9`.
     LeaseId, "lease-", "a lease id (lease-9)"
 );
+counted_id!(
+    /// One round of one lease that is computed again: `audit-3`.
+    AuditId, "audit-", "an audit id (audit-3)"
+);
 
 /// The number of a block; genesis is height 0, the first decided block is height 1.
 #[derive(

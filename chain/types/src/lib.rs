@@ -7,8 +7,10 @@
 //! This crate never applies a rule of the market: whether a well-formed, well-signed transaction *succeeds* is decided in
 //! `deepmarket-ledger`. It does no IO and knows no clock and no float.
 
+mod audit;
 mod block;
 mod canonical;
+mod commitments;
 mod credits;
 mod event;
 mod ids;
@@ -17,11 +19,15 @@ mod market;
 mod state;
 mod transaction;
 
+pub use audit::{AuditState, AuditVerdict, Disclosure, Finding, RoundTrace};
 pub use block::{Block, Header, TransactionResult};
 pub use canonical::{FormError, MAX_BLOCK_BYTES, MAX_TRANSACTION_BYTES, decode, encode};
+pub use commitments::{
+    CommitmentPlace, LeafProof, MountainRange, RoundCommitment, RoundOutcome, blind, exchange_root, seal, steps_root,
+};
 pub use credits::{Credits, CreditsParseError, MICROCREDITS};
 pub use event::{Event, Posting, Purse};
-pub use ids::{AccountId, ChainId, Hash, Height, IdParseError, JobId, LeaseId, MachineId, TimeMs};
+pub use ids::{AccountId, AuditId, ChainId, Hash, Height, IdParseError, JobId, LeaseId, MachineId, TimeMs};
 pub use keys::{Domain, PublicKey, SecretKey, Signature};
 pub use market::{
     Availability, ChangeMode, DailyHours, MachineConfig, Offer, Resources, SlotClock, SlotPrices, UnitPrices, Weekdays,

@@ -349,7 +349,8 @@ pub struct MachineConfig {
     pub resources: Resources,
     /// Measured training speed of one core in million multiply-adds a second, on the benchmark of `lend verify`.
     pub speed: u64,
-    /// The trainer's version, part of the determinism class.
+    /// The determinism class: the trainer's version, and what its probe round gave on this machine. Trainers of one class compute the
+    /// same bits.
     pub trainer: String,
 }
 

@@ -4,8 +4,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, ChainId, ChangeMode, Credits, Domain, FormError, Hash, Height, JobId, LeaseId, MAX_TRANSACTION_BYTES,
-    MachineConfig, MachineId, Offer, PublicKey, SecretKey, Signature, SlotPrices, TimeMs, decode, encode,
+    AccountId, AuditId, ChainId, ChangeMode, Credits, Disclosure, Domain, Finding, FormError, Hash, Height, JobId, LeaseId,
+    MAX_TRANSACTION_BYTES, MachineConfig, MachineId, Offer, PublicKey, RoundOutcome, RoundTrace, SecretKey, Signature,
+    SlotPrices, TimeMs, decode, encode,
 };
 
 /// A registrar's word that the holder of a key proved an identity to it.
@@ -152,8 +153,10 @@ pub struct Receipt {
     pub cpu_ms: u64,
     /// Hash of the parameters after the last round.
     pub parameters: Hash,
-    /// Merkle root of the commitments of all rounds so far.
+    /// Merkle root of the commitments of all rounds so far, see [`MountainRange`](crate::MountainRange).
     pub commitments: Hash,
+    /// How many rounds have a commitment: those that this worker computed.
+    pub committed: u64,
     /// Mean training loss of the last round in millionths, saturating.
     pub loss_micro: u64,
     /// The last state that was stored on the way: the model, and all that is needed to go on from it. The job keeps what its first
@@ -244,6 +247,40 @@ pub enum Action {
         /// The code's word for this machine and configuration, see [`join_proof`].
         proof: Signature,
     },
+    /// Opens the commitment of a round that is audited. Signed by the worker's machine.
+    Disclose(Disclosure),
+    /// Gives an auditor's answer, hidden. Signed by its machine.
+    Commit {
+        /// The audit.
+        audit: AuditId,
+        /// What it found.
+        finding: Finding,
+    },
+    /// Shows an auditor's answer. Signed by its machine.
+    Reveal {
+        /// The audit.
+        audit: AuditId,
+        /// What the round gave.
+        outcome: RoundOutcome,
+        /// The salt with which the answer was hidden.
+        salt: Hash,
+    },
+    /// Shows the steps of a disputed round. Signed by the worker's machine or by the accusing auditor's.
+    Trace {
+        /// The audit.
+        audit: AuditId,
+        /// The steps.
+        trace: RoundTrace,
+        /// The auditor's: the blob of the state before the first step that is disputed, as the trainer saves it.
+        state: Option<Hash>,
+    },
+    /// Says what the disputed step gives. Signed by a validator.
+    Judge {
+        /// The audit.
+        audit: AuditId,
+        /// Hash of the state after that step; none where it can't be computed.
+        step: Option<Hash>,
+    },
 }
 
 impl Action {
@@ -262,6 +299,11 @@ impl Action {
             Action::Price(_) => "price",
             Action::Invite { .. } => "invite",
             Action::Join { .. } => "join",
+            Action::Disclose(_) => "disclose",
+            Action::Commit { .. } => "commit",
+            Action::Reveal { .. } => "reveal",
+            Action::Trace { .. } => "trace",
+            Action::Judge { .. } => "judge",
         }
     }
 }
@@ -273,7 +315,7 @@ pub struct TransactionBody {
     /// The key of the account, machine or proposer.
     pub signer: PublicKey,
     /// The next unused number of the signing account or machine, counted from 0. Receipts and prices, which carry a number
-    /// of their own, and the opening of an account have 0 here.
+    /// of their own, the words of an audit, and the opening of an account have 0 here.
     pub nonce: u64,
     /// The last height at which the transaction may be applied.
     pub expires: Height,
@@ -350,6 +392,8 @@ impl Transaction {
                 config.check()?;
                 code.verify(Domain::JoinProof, chain, &encode(&(&self.body.signer, config)), proof)?;
             }
+            Action::Disclose(disclosure) => disclosure.check()?,
+            Action::Trace { trace, .. } => trace.check()?,
             Action::Lend { offer, .. } | Action::Invite { offer: Some(offer), .. } => offer.availability.check()?,
             Action::Heartbeat { addresses: Some(addresses) } => {
                 let limit = Self::MAX_ADDRESSES;

@@ -22,7 +22,7 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
     let (gpu, host) = (text("some gpu"), Hash::of(b"host"));
     let config = MachineConfig { name, platform, cpu, gpu, host, resources, speed: 1_500, trainer };
     let machine_key = machine.public();
-    let proof = machine_proof(&machine, &chain(), &owner.public(), &config);
+    let consent = machine_proof(&machine, &chain(), &owner.public(), &config);
     let voucher = Voucher::sign(&registrar, &chain(), Hash::of(b"somebody"), owner.public(), TimeMs(1_800_000_000_000));
     let id = MachineId::from_key(&machine_key);
     let unit = |n| UnitPrices {
@@ -48,6 +48,7 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
         cpu_ms: 30_000,
         parameters: Hash::of(b"parameters"),
         commitments: Hash::of(b"commitments"),
+        committed: 100,
         loss_micro: 123_456,
         checkpoint: Some(Checkpoint { state: Hash::of(b"checkpoint"), rounds: 110 }),
         missing: Some(LeaseId(8)),
@@ -60,10 +61,21 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
     let joins = join_proof(&code, &chain(), &machine.public(), &config);
     let invites = Action::Invite { code: code.public(), offer: Some(offer), expires: TimeMs(1_800_000_000_003) };
     let join = Action::Join { code: code.public(), config: config.clone(), proof: joins };
+    let hash = |text: &str| Hash::of(text.as_bytes());
+    let commitment = RoundCommitment { round: 25, samples: 64, total_samples: 384, sealed: seal(&hash("answer"), &hash("salt")) };
+    let proof = LeafProof { path: vec![hash("left"), hash("right")], peaks: vec![hash("peak")] };
+    let last = Some((RoundCommitment { round: 119, ..commitment }, proof.clone()));
+    let (salt, evidence) = (hash("salt"), hash("evidence"));
+    let disclosure = Disclosure { audit: AuditId(3), commitment, salt, proof, last, evidence };
+    let (inputs, steps, output, exchange) = (hash("inputs"), steps_root(&[hash("step")]), hash("output"), exchange_root(&[]));
+    let outcome = RoundOutcome { inputs, steps, output, exchange, samples: 64 };
+    let finding = Finding::Different { blinded: blind(AuditId(3), &machine.public(), &outcome.answer(), &salt) };
+    let trace = RoundTrace { outcome, steps: vec![hash("step")] };
+    let (audit, state, step) = (AuditId(3), Some(hash("state")), Some(hash("step")));
     let actions = [
         (&owner, 0, Action::OpenAccount { voucher }),
         (&owner, 1, Action::Transfer { to, amount: Credits::from_micro(2_500_000) }),
-        (&owner, 2, Action::RegisterMachine { machine_key, config, proof }),
+        (&owner, 2, Action::RegisterMachine { machine_key, config, proof: consent }),
         (&owner, 3, Action::Lend { machine: id, offer, mode: ChangeMode::AfterLease }),
         (&owner, 4, Action::Withdraw { machine: id, mode: ChangeMode::AfterLease }),
         (&machine, 5, Action::Heartbeat { addresses }),
@@ -73,6 +85,11 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
         (&validator, 0, Action::Price(prices)),
         (&owner, 8, invites),
         (&machine, 0, join),
+        (&machine, 0, Action::Disclose(disclosure)),
+        (&machine, 0, Action::Commit { audit, finding }),
+        (&machine, 0, Action::Reveal { audit, outcome, salt }),
+        (&machine, 0, Action::Trace { audit, trace, state }),
+        (&validator, 0, Action::Judge { audit, step }),
     ];
     let mut vectors = Vec::new();
     for (key, nonce, action) in actions {
@@ -88,6 +105,7 @@ fn vectors() -> Vec<(&'static str, Hash, Vec<u8>)> {
         state_root: Hash::of(b"state"),
         transactions: Hash::tagged("deepmarket/v1/transactions", &[]),
         proposer: validator.public(),
+        link: Hash::of(b"link"),
     };
     vectors.push(("header", header.hash(), encode(&header)));
     vectors
@@ -121,5 +139,5 @@ fn what_was_written_is_still_read_and_its_signatures_hold() {
             kinds += 1;
         }
     }
-    assert_eq!(kinds, 12, "one of each kind");
+    assert_eq!(kinds, 17, "one of each kind");
 }

@@ -18,6 +18,7 @@
 
 mod decimal;
 mod error;
+mod evidence;
 mod manifest;
 mod permutation;
 mod presets;
@@ -36,6 +37,7 @@ mod toml_tree;
 
 pub use decimal::{Decimal, DecimalError};
 pub use error::{SpecError, SpecProblem};
+pub use evidence::{Evidence, EvidenceError};
 pub use manifest::{DataError, DatasetManifest, Dtype, Features, Shard, Split, Targets};
 pub use permutation::permutation;
 pub use read::{Name, Resolve};

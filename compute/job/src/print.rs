@@ -24,7 +24,9 @@ impl JobSpec {
 
         let slots: Vec<String> =
             self.budget.slots.iter().filter_map(|slot| SLOT_NAMES.get(usize::from(*slot))).map(|name| quoted(name)).collect();
+        let audit_percent = self.budget.audit_percent;
         writeln!(out, "\n[budget]\nmax_credits = {}\nslots = [{}]", self.budget.max, slots.join(", "))?;
+        writeln!(out, "audit_percent = {audit_percent}")?;
 
         let d = &self.data;
         writeln!(out, "\n[data]\nmanifest = \"{}\"", d.manifest)?;

@@ -75,6 +75,26 @@ pub enum Request {
         /// The round, counted from 0; rounds are applied in order.
         round: u64,
     },
+    /// Computes a round as `Round` does and tells its steps. In a round of several steps the trainer can be asked for the state
+    /// between them.
+    Trace {
+        /// The round.
+        round: u64,
+    },
+    /// Asks for the state before a step of the next round (in `local`); 0 is what `Save` answers.
+    SaveStep {
+        /// The step within the round.
+        step: u32,
+    },
+    /// Goes to a state that `SaveStep` gave, computes that one step, and tells the state after it.
+    Step {
+        /// The step within the round.
+        step: u32,
+        /// What `SaveStep` answered.
+        state: Vec<u8>,
+    },
+    /// Computes the probe: a fixed round whose result names the determinism class. Needs no `Start`.
+    Probe,
     /// Takes over what the ranks averaged after a round.
     Apply {
         /// The average, as long as the update.
@@ -146,10 +166,37 @@ pub enum Reply {
         loss_sum: u64,
         /// CPU time of the round in milliseconds.
         cpu_ms: u64,
-        /// Binds the result to job seed, rank, round and inputs (DESIGN section 7).
-        commitment: Hash,
+        /// [`RoundOutcome::inputs`](deepmarket_types::RoundOutcome::inputs).
+        inputs: Hash,
+        /// [`RoundOutcome::steps`](deepmarket_types::RoundOutcome::steps).
+        steps: Hash,
+        /// [`RoundOutcome::output`](deepmarket_types::RoundOutcome::output).
+        output: Hash,
         /// Peak memory of the trainer so far, in MiB.
         peak_ram_mib: u64,
+    },
+    /// To `Trace`.
+    Traced {
+        /// As in `Update`.
+        inputs: Hash,
+        /// As in `Update`.
+        output: Hash,
+        /// Samples that the round used.
+        samples: u64,
+        /// Hash of the state after each step: parameters and optimizer; of a round of one shared step, of the update.
+        steps: Vec<Hash>,
+    },
+    /// To `Step`.
+    Stepped {
+        /// Hash of the state before the step.
+        before: Hash,
+        /// Hash of the state after it.
+        after: Hash,
+    },
+    /// To `Probe`.
+    Probed {
+        /// The determinism class in words: the trainer's version, the instruction set, and a digest of the probe's bits.
+        class: String,
     },
     /// To `Apply`.
     Applied {
@@ -207,7 +254,7 @@ pub enum Reply {
         mega_multiply_adds_per_s: u64,
         /// CPU cores that the trainer may use.
         cores: u32,
-        /// The trainer's version, part of the determinism class.
+        /// The determinism class, as `Probed` tells it.
         trainer: String,
     },
     /// To any request: it can't be done.

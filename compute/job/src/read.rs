@@ -98,7 +98,7 @@ fn workers(root: &Table) -> Result<Workers, SpecError> {
 
 fn budget(root: &Table) -> Result<Budget, SpecError> {
     let example = "a section [budget] with max_credits, for example max_credits = 20";
-    let table = root.required("budget", example)?.table(&["max_credits", "slots"])?;
+    let table = root.required("budget", example)?.table(&["max_credits", "slots", "audit_percent"])?;
     let max = table.required("max_credits", "what the job may cost at most, for example max_credits = 20")?;
     let credits: Credits =
         max.number_text()?.parse().map_err(|e| max.error(BadValue, format!("{e}"), "write credits with at most six decimals"))?;
@@ -111,7 +111,9 @@ fn budget(root: &Table) -> Result<Budget, SpecError> {
         })? as u8);
     }
     slots.sort_unstable();
-    Ok(Budget { max: credits, slots })
+    // What doesn't fit is refused by the check, which knows the bounds.
+    let audit_percent = u8::try_from(table.u32_or("audit_percent", 0)?).unwrap_or(u8::MAX);
+    Ok(Budget { max: credits, slots, audit_percent })
 }
 
 fn data(root: &Table, resolve: Resolve) -> Result<Data, SpecError> {

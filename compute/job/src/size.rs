@@ -107,7 +107,7 @@ impl JobSpec {
                 "name each of the day's four slots at most once",
             ));
         }
-        Ok(())
+        within("budget.audit_percent", self.budget.audit_percent.into(), 0, 100)
     }
 
     fn check_training(&self) -> Result<(), SpecError> {

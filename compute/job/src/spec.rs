@@ -67,6 +67,8 @@ pub struct Budget {
     pub max: Credits,
     /// The slots of the day in which it may run, ascending; empty: now, whatever the slot.
     pub slots: Vec<u8>,
+    /// How many of a hundred receipts are audited at least; 0: as many as the market does anyway. More costs more.
+    pub audit_percent: u8,
 }
 
 /// The dataset and its two splits.

@@ -166,13 +166,13 @@ prop_compose! {
         name in "[ -~äß→\"\\\\]{1,60}", min in 1_u32..8, more in 0_u32..8, cores in 1_u32..64, disk_mib in 0_u64..100_000, share_machine: bool,
         micro in 1_u64..u64::MAX, slots in proptest::sample::subsequence(vec![0_u8, 1, 2, 3], 0..=4), manifest: [u8; 32],
         kind in prop_oneof![Just(Kind::Train), Just(Kind::Evaluate), Just(Kind::Predict)], model in model(),
-        training in training(), checkpoint_rounds: u32, restarts in 0_u32..=1000,
+        training in training(), checkpoint_rounds: u32, restarts in 0_u32..=1000, audit_percent in 0_u8..=100,
     ) -> JobSpec {
         JobSpec {
             name,
             kind: if model.parameters.is_none() { Kind::Train } else { kind },
             workers: Workers { min, max: min + more, cores, gpus: 0, ram_mib: 4096, disk_mib, share_machine },
-            budget: Budget { max: Credits::from_micro(micro), slots },
+            budget: Budget { max: Credits::from_micro(micro), slots, audit_percent },
             data: Data { manifest: Hash(manifest), train: "train".into(), validate: "test".into() },
             model,
             training,

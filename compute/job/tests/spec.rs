@@ -376,4 +376,4 @@ updates = "int8"
 [recovery]
 checkpoint_rounds = 5
 "#;
-const GOLDEN_HASH: &str = "blake3:a8bdc103a037e8df340b73aa29c624f3bf6145d814eccf823ccb7e47f6ca14c3";
+const GOLDEN_HASH: &str = "blake3:d99656fe1fe3356adccc094c11117513727a7a2438675dd69eaac191f66a636c";

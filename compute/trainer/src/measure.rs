@@ -115,7 +115,7 @@ fn benchmark_spec(manifest: &DatasetManifest, layers: Vec<Layer>) -> JobSpec {
         name: "benchmark".into(),
         kind: Kind::Train,
         workers: Workers { min: 1, max: 1, cores: 1, gpus: 0, ram_mib: 4096, disk_mib: 0, share_machine: true },
-        budget: Budget { max: Credits::from_credits(1), slots: Vec::new() },
+        budget: Budget { max: Credits::from_credits(1), slots: Vec::new(), audit_percent: 0 },
         data: Data { manifest: manifest.hash(), train: "train".into(), validate: "train".into() },
         model: Model::stack(vec![1, 28, 28], layers),
         training: Training {

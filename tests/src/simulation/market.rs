@@ -390,6 +390,7 @@ fn receipt(lease: &Lease, hours: u64, outcome: LeaseOutcome) -> Receipt {
         cpu_ms: hours * HOUR_MS,
         parameters: Hash::default(),
         commitments: Hash::default(),
+        committed: 0,
         loss_micro: 0,
         checkpoint: None,
         missing: None,

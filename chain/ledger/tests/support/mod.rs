@@ -31,6 +31,7 @@ pub fn params() -> Params {
         contact_timeout_ms: 10_000,
         contact_step_ms: 2_000,
         idle_block_ms: 5_000,
+        audit: Default::default(),
         unique_hosts: true,
         max_open_jobs_per_account: 4,
         max_machines_per_account: 3,
@@ -176,6 +177,7 @@ pub fn receipt(lease: &deepmarket_ledger::Lease, sequence: u32, outcome: LeaseOu
         cpu_ms: 1_000 * u64::from(sequence),
         parameters: Hash::of(&sequence.to_le_bytes()),
         commitments: Hash::of(b"commitments"),
+        committed: 0,
         loss_micro: 500_000,
         checkpoint: None,
         missing: None,
@@ -209,6 +211,7 @@ impl Market {
             state_root: Hash::default(),
             transactions: Block::transactions_hash(transactions.iter().map(VerifiedTransaction::transaction)),
             proposer: VALIDATOR,
+            link: deepmarket_types::Hash::default(),
         }
     }
 

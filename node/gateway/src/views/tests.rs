@@ -95,6 +95,7 @@ impl Script {
             state_root: Hash::default(),
             transactions: Block::transactions_hash(&transactions),
             proposer: key(9).public(),
+            link: deepmarket_types::Hash::default(),
         };
         let verified: Vec<_> = transactions.into_iter().map(|t| t.verify(&chain).unwrap()).collect();
         ledger.check_block(&header, &verified).unwrap();
@@ -137,6 +138,7 @@ fn receipt(sequence: u32, outcome: LeaseOutcome) -> Action {
         cpu_ms: 1,
         parameters: Hash::of(b"p"),
         commitments: Hash::of(b"c"),
+        committed: 0,
         loss_micro: 1,
         checkpoint: Some(Checkpoint { state: Hash::of(b"state"), rounds: 1 }),
         missing: None,

@@ -185,6 +185,7 @@ impl Market {
             cpu_ms: work,
             parameters: Hash::of(&sequence.to_le_bytes()),
             commitments: Hash::of(b"commitments"),
+            committed: 0,
             loss_micro: 1_000_000,
             checkpoint: None,
             missing: None,
