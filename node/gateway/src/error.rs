@@ -46,6 +46,8 @@ pub(crate) enum Refusal {
     UnknownInvite(String),
     #[error("the explorer has no file {0}")]
     UnknownFile(String),
+    #[error("there is no audit {0}")]
+    UnknownAudit(String),
 
     #[error("the request needs the header {0}")]
     MissingHeader(&'static str),
@@ -122,6 +124,9 @@ impl Refusal {
                 (S::NOT_FOUND, 5016, "unknown_invite", "check what was typed, or ask the owner for a new code", false)
             }
             Refusal::UnknownFile(_) => (S::NOT_FOUND, 5017, "unknown_file", "the explorer begins at /", false),
+            Refusal::UnknownAudit(_) => {
+                (S::NOT_FOUND, 5018, "unknown_audit", "check the id; `deepmarket job verify` lists a job's audits", false)
+            }
 
             Refusal::MissingHeader(_) => {
                 (S::UNAUTHORIZED, 5020, "missing_header", "uploads are signed; see /v1/openapi.json", false)
