@@ -9,7 +9,7 @@ use deepmarket_wallet::accounts;
 use crate::{
     args::Up,
     error::{Failure, Outcome, io},
-    local_market::{LocalMarket, MarketFile, lender_key},
+    local_market::{LocalMarket, MarketFile, lender_identity, lender_keys},
     output,
     processes::stop_signal,
     settings::Settings,
@@ -61,13 +61,15 @@ async fn attached(settings: &Settings, args: &Up) -> Outcome {
     ended
 }
 
-/// The local market's own lender and its machines. Its key stays in the market's folder: the accounts on this machine are the
-/// user's own.
+/// The local market's own lenders and their machines. Their keys stay in the market's folder: the accounts on this machine are
+/// the user's own.
 async fn start_machines(market: &mut LocalMarket, settings: &Settings, machines: u32) -> Outcome {
-    let lender = lender_key(&market.folder)?;
-    accounts::open(&market.client, &lender, "lender@local").await?;
-    market.lend(&lender, machines, lend::Offering::one_core(), settings.output).await?;
-    lend::wait_until_idle(&market.client, &lender, machines as usize).await
+    let lenders = lender_keys(&market.folder, machines)?;
+    for (number, lender) in lenders.iter().enumerate() {
+        accounts::open(&market.client, lender, &lender_identity(number, "local")).await?;
+    }
+    market.lend(&lenders, machines, lend::Offering::one_core(), settings.output).await?;
+    lend::wait_until_idle(&market.client, &lenders, machines as usize).await
 }
 
 async fn detach(settings: &Settings, args: &Up) -> Outcome {

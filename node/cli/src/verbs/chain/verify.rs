@@ -125,7 +125,7 @@ pub async fn run(settings: &Settings, job: Option<JobId>, genesis: Option<&Path>
             let lie =
                 |e| Failure::environment(format!("NOT VERIFIED: {e}")).with_hint("what this gateway tells isn't this chain");
             let block = replay.next(&raw.block, &raw.certificate).map_err(lie)?;
-            notes.take(&block);
+            notes.take(&block, |id| replay.ledger().audit(id).map(|audit| (audit.lease, audit.sequence, audit.index)));
         }
         bar.set_position(replay.ledger().height().0);
     }
@@ -205,13 +205,14 @@ impl Notes {
         }
     }
 
-    fn take(&mut self, block: &Replayed) {
+    /// `place` says of which lease, receipt and commitment an audit is.
+    fn take(&mut self, block: &Replayed, place: impl Fn(AuditId) -> Option<(LeaseId, u32, u64)>) {
         self.signatures += block.signers as u64;
         self.transactions += block.block.transactions.len() as u64;
         for transaction in block.accepted() {
             match &transaction.body.action {
                 Action::Receipt(receipt) => self.receipt(receipt),
-                Action::Disclose(disclosure) => self.disclosure(disclosure),
+                Action::Disclose(disclosure) => self.disclosure(disclosure, place(disclosure.audit)),
                 _ => {}
             }
         }
@@ -245,24 +246,21 @@ impl Notes {
         receipts.push(receipt.clone());
     }
 
-    /// What a worker opened is a leaf under the root of one of its receipts.
-    fn disclosure(&mut self, disclosure: &Disclosure) {
+    /// What a worker opened is the leaf that was drawn, under the root of the receipt that was drawn.
+    fn disclosure(&mut self, disclosure: &Disclosure, place: Option<(LeaseId, u32, u64)>) {
         let id = disclosure.audit;
-        let Some((lease, _)) = self.audits.get(&id).copied() else {
+        let Some((lease, sequence, index)) = place else {
             return self.problems.push(format!("{id} was opened and never drawn"));
         };
-        let opens = |receipt: &Receipt| {
+        let receipts = self.receipts.get(&lease).map_or(&[][..], Vec::as_slice);
+        let is_opened = receipts.iter().find(|receipt| receipt.sequence == sequence).is_some_and(|receipt| {
             let place = CommitmentPlace { chain: self.chain, job: receipt.job, lease, rank: receipt.rank };
             let leaf = disclosure.commitment.leaf(&place);
-            let index = 0..receipt.committed;
-            index
-                .into_iter()
-                .rev()
-                .any(|index| disclosure.proof.root(&leaf, index, receipt.committed) == Some(receipt.commitments))
-        };
-        match self.receipts.get(&lease).is_some_and(|receipts| receipts.iter().rev().any(opens)) {
+            disclosure.proof.root(&leaf, index, receipt.committed) == Some(receipt.commitments)
+        });
+        match is_opened {
             true => *self.openings.entry(lease).or_default() += 1,
-            false => self.problems.push(format!("what was opened for {id} is in no receipt of {lease}")),
+            false => self.problems.push(format!("what was opened for {id} is not in receipt {sequence} of {lease}")),
         }
     }
 }
@@ -464,20 +462,21 @@ mod tests {
         notes.receipt(&receipt(1, 10));
         notes.receipt(&receipt(3, 25));
         assert!(notes.problems.is_empty());
-        notes.audits.insert(AuditId(1), (LeaseId(2), AuditState::Disclosing));
-        notes.disclosure(&disclosure(1, 7, 10));
-        notes.disclosure(&disclosure(1, 7, 25));
-        notes.disclosure(&disclosure(1, 24, 25));
+        let drawn = |sequence, index| Some((LeaseId(2), sequence, index));
+        notes.disclosure(&disclosure(1, 7, 10), drawn(1, 7));
+        notes.disclosure(&disclosure(1, 7, 25), drawn(3, 7));
+        notes.disclosure(&disclosure(1, 24, 25), drawn(3, 24));
         assert_eq!((notes.openings[&LeaseId(2)], notes.problems.len()), (3, 0));
-        notes.disclosure(&disclosure(1, 7, 11));
+        notes.disclosure(&disclosure(1, 7, 10), drawn(3, 7));
+        notes.disclosure(&disclosure(1, 7, 25), drawn(3, 8));
         let mut other = disclosure(1, 7, 25);
         other.commitment.samples = 65;
-        notes.disclosure(&other);
-        notes.disclosure(&disclosure(2, 7, 25));
-        assert_eq!(notes.problems.len(), 3, "{:?}", notes.problems);
+        notes.disclosure(&other, drawn(3, 7));
+        notes.disclosure(&disclosure(2, 7, 25), None);
+        assert_eq!(notes.problems.len(), 4, "{:?}", notes.problems);
         notes.receipt(&receipt(3, 30));
         notes.receipt(&receipt(4, 20));
-        assert_eq!(notes.problems.len(), 5, "{:?}", notes.problems);
+        assert_eq!(notes.problems.len(), 6, "{:?}", notes.problems);
     }
 
     #[test]
