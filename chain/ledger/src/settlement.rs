@@ -18,7 +18,9 @@ impl Change<'_> {
     /// Paid is the block time since the lease was last metered, at most the latest [`receipt_ms`](crate::Params::receipt_ms)
     /// of it: what no receipt covers isn't paid. Time that spans two slots is split, each part at its own price (or the lease's
     /// minimum, where that is more) and rounded down; the remainder stays with the borrower. Where prices rose within the
-    /// interval and the escrow has less, the rest of the escrow is paid. Starting credits are spent before earned ones; the lender earns both as earned ones.
+    /// interval and the escrow has less, the rest of the escrow is paid. Starting credits are spent before earned ones; the
+    /// lender earns both as earned ones, except from a job of its own account: then both go back to the purses that they came
+    /// from. Otherwise anybody could turn starting credits into earned ones by lending to oneself.
     pub fn pay(&mut self, id: LeaseId, sequence: u32) -> (u64, Credits) {
         let now = self.now();
         let receipt_ms = self.ledger.params().receipt_ms;
@@ -30,6 +32,7 @@ impl Change<'_> {
 
         let job = self.job(job_id);
         let payout = due.min(job.escrow());
+        let borrower = job.owner;
         let granted = payout.min(job.escrow_granted);
         let earned = payout.saturating_sub(granted);
         let take = |purse: Credits, amount| purse.checked_sub(amount).expect("no more is paid than the escrow holds");
@@ -47,7 +50,10 @@ impl Change<'_> {
         if !payout.is_zero() {
             self.machine(machine, |machine| machine.earned = add(machine.earned));
         }
-        self.credit(owner, Purse::Earned, payout, Posting::Payout { job: job_id, lease: id, machine, sequence });
+        let cause = Posting::Payout { job: job_id, lease: id, machine, sequence };
+        let (granted, earned) = if owner == borrower { (granted, earned) } else { (Credits::ZERO, payout) };
+        self.credit(owner, Purse::Granted, granted, cause);
+        self.credit(owner, Purse::Earned, earned, cause);
         (paid_ms, payout)
     }
 
