@@ -15,7 +15,7 @@ mod transport;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use deepmarket_types::{AccountId, ChainId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
+use deepmarket_types::{AccountId, AuditId, ChainId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
 use futures::{Stream, StreamExt as _, future};
 
 pub use blobs::{BlobEntry, DownloadError};
@@ -23,9 +23,9 @@ pub use error::{ApiError, Attempt};
 use transport::{Ask, Failures, Transport};
 
 use crate::{
-    AccountView, Assignment, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest, EvaluationView, HistoryEntry,
-    InviteView, JobEvent, JobView, LedgerView, MachineView, Network, PricesView, Progress, ProgressBatch, Quote, QuoteRequest,
-    Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
+    AccountView, Assignment, AuditDuty, AuditView, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest,
+    EvaluationView, HistoryEntry, InviteView, JobEvent, JobView, LedgerView, MachineView, Network, PricesView, Progress,
+    ProgressBatch, Quote, QuoteRequest, ReceiptView, Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
 };
 
 /// The most bytes of a genesis document.
@@ -161,6 +161,31 @@ impl Client {
     /// The active leases of a machine, with all that serving them needs.
     pub async fn assignments(&self, machine: MachineId) -> Result<Vec<Assignment>, ApiError> {
         self.transport.json(&Ask::get(format!("/v1/machines/{machine}/leases"))).await
+    }
+
+    /// What a machine has to do in audits now: as a worker, and as an auditor.
+    pub async fn duties(&self, machine: MachineId) -> Result<Vec<AuditDuty>, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/machines/{machine}/audits"))).await
+    }
+
+    /// What any validator's helper has to do in audits now: the steps in dispute.
+    pub async fn judging(&self) -> Result<Vec<AuditDuty>, ApiError> {
+        self.transport.json(&Ask::get("/v1/audits/duties")).await
+    }
+
+    /// The audits of a job, in the order in which they were drawn.
+    pub async fn audits(&self, job: JobId) -> Result<Vec<AuditView>, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/jobs/{job}/audits"))).await
+    }
+
+    /// An audit.
+    pub async fn audit(&self, id: AuditId) -> Result<Option<AuditView>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/audits/{id}"))).await
+    }
+
+    /// The receipts of a job, by lease and number.
+    pub async fn receipts(&self, job: JobId) -> Result<Vec<ReceiptView>, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/jobs/{job}/receipts"))).await
     }
 
     /// Jobs, of one owner or all, newest first, at most 100.

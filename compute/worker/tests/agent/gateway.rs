@@ -203,6 +203,8 @@ impl Fake {
             samples: 0,
             cpu_ms: 0,
             paid: Credits::ZERO,
+            held: Credits::ZERO,
+            forfeited: Credits::ZERO,
             paid_ms: 0,
             parameters: None,
         });
@@ -362,6 +364,8 @@ impl Fake {
             budget: Credits::ZERO,
             escrow: Credits::ZERO,
             paid: Credits::ZERO,
+            fees: Credits::ZERO,
+            audit_permille: 0,
             leases: self.leases.clone(),
             result: None,
             checkpoint: self.checkpoint,
@@ -401,6 +405,11 @@ impl Fake {
             leases_lost: 0,
             leases: vec![],
             earned: Credits::ZERO,
+            held: Credits::ZERO,
+            vests: None,
+            auditing: None,
+            audits_passed: 0,
+            strikes: 0,
         }
     }
 }
