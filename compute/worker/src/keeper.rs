@@ -13,7 +13,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -40,6 +43,7 @@ enum Order {
     Record(LeaseId, Record),
     State(LeaseId, u64, Vec<u8>, OwnedSemaphorePermit),
     Average(LeaseId, u64, Vec<f32>, OwnedSemaphorePermit),
+    Close(LeaseId),
     Flush(oneshot::Sender<()>),
 }
 
@@ -49,6 +53,7 @@ pub(crate) struct Archive {
     pub folder: PathBuf,
     orders: mpsc::UnboundedSender<Order>,
     room: Arc<Semaphore>,
+    has_written: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Order {
@@ -72,7 +77,8 @@ impl Archive {
             .name("archive".into())
             .spawn(move || writer.run(inbox))
             .map_err(WorkerError::home(&folder))?;
-        Ok(Archive { folder, orders, room: Arc::new(Semaphore::new(WAITING_KIB as usize)) })
+        let room = Arc::new(Semaphore::new(WAITING_KIB as usize));
+        Ok(Archive { folder, orders, room, has_written: Arc::default() })
     }
 
     /// Waits until all that was given is on the disk (in the operating system's hands).
@@ -81,6 +87,11 @@ impl Archive {
         if self.orders.send(Order::Flush(done)).is_ok() {
             flushed.await.ok();
         }
+    }
+
+    /// Was anything kept in this life of the agent?
+    pub fn has_written(&self) -> bool {
+        self.has_written.load(Ordering::Relaxed)
     }
 
     async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
@@ -145,11 +156,18 @@ impl Keeper {
         if !self.is_on {
             return;
         }
+        self.archive.has_written.store(true, Ordering::Relaxed);
         if self.setting.as_ref() != Some(&setting) {
             self.setting = Some(setting.clone());
             self.archive.orders.send(Order::Record(self.lease, Record::Setting(setting))).ok();
         }
         self.archive.orders.send(Order::Record(self.lease, Record::Round { commitment, applied })).ok();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.archive.orders.send(Order::Close(self.lease)).ok();
     }
 }
 
@@ -226,6 +244,12 @@ impl Writer {
             }
             Order::Average(lease, applied, values, _room) => {
                 self.append(lease, Frame::Average, applied, &floats_to_bytes(&values))
+            }
+            Order::Close(lease) => {
+                self.flush()?;
+                let segment = self.open.remove(&lease).and_then(|open| open.segment);
+                self.complete.extend(segment.map(|segment| (segment.path, segment.bytes)));
+                Ok(())
             }
             Order::Flush(done) => {
                 self.flush()?;
