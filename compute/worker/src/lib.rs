@@ -9,7 +9,7 @@
 //!   progress    ◀── batches ─── │           trainer ◀ Apply ──    │
 //!   checkpoints ◀── first ───── │           parameter hashes ◀────┴─▶ must be equal on all members
 //!   result blob ◀── first ───── │
-//!                               └─ pipes ─ `deepmarket-trainer`, a child process without network
+//!                               └─ pipes ─ `deepmarket-trainer`, a confined child process (`compute/SANDBOX.md`)
 //! ```
 //!
 //! A team whose member is lost breaks up; the chain names the next one, its members bring each other to the same place, share out
@@ -38,8 +38,10 @@ mod receipts;
 mod rounds;
 mod standing;
 mod trainer;
+mod watch;
 
 pub use agent::{WorkerConfig, run};
+pub use deepmarket_sandbox::{Guard, GuardName, GuardState, Means, guards};
 pub use error::WorkerError;
 pub use evaluate::{Evaluation, evaluate_model};
 pub use measure::measure;
