@@ -20,6 +20,7 @@ mod batch;
 mod convolution;
 mod failure;
 mod graph;
+mod hashing;
 mod initial;
 mod measure;
 mod model_file;
@@ -29,8 +30,10 @@ mod pooling;
 #[cfg(test)]
 mod pytorch;
 mod recurrent;
+mod round;
 mod samples;
 mod sandbox;
+mod saved;
 mod serve;
 #[cfg(test)]
 mod tasks;
@@ -40,9 +43,10 @@ mod trainer;
 
 pub use failure::Failure;
 pub use measure::{bench, measure};
+pub use round::{Stepped, Update};
 pub use sandbox::{SandboxError, confine, cpu_ms, limit_ram_mib, peak_ram_mib};
 pub use serve::serve;
-pub use trainer::{Evaluation, Trainer, Update};
+pub use trainer::{Evaluation, Trainer};
 
 /// Names the determinism class of this build: trainer version, instruction set, threads. Hashes of rounds are comparable
 /// inside one class only.

@@ -75,8 +75,8 @@ fn export(process: &mut Process) -> Vec<u8> {
 }
 
 /// What must be equal of two runs.
-fn essence(rounds: &[Round]) -> Vec<(Hash, Vec<Hash>, u64)> {
-    rounds.iter().map(|round| (round.parameters, round.commitments.clone(), round.loss.to_bits())).collect()
+fn essence(rounds: &[Round]) -> Vec<(Hash, Vec<[Hash; 3]>, u64)> {
+    rounds.iter().map(|round| (round.parameters, round.outcomes.clone(), round.loss.to_bits())).collect()
 }
 
 #[test]
