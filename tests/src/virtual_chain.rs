@@ -44,6 +44,11 @@ impl VirtualChain {
 
     /// A transaction with the nonce that is due after `before` others of the same signer in the same block.
     pub fn transaction(&self, signer: PublicKey, before: u64, action: Action) -> VerifiedTransaction {
+        self.transaction_until(signer, before, action, Height(u64::MAX))
+    }
+
+    /// [`VirtualChain::transaction`] that may be applied up to a height.
+    pub fn transaction_until(&self, signer: PublicKey, before: u64, action: Action, expires: Height) -> VerifiedTransaction {
         let nonce = match &action {
             Action::OpenAccount { .. }
             | Action::Receipt(_)
@@ -57,7 +62,7 @@ impl VirtualChain {
             Action::Heartbeat { .. } => before + self.ledger.machine_of_key(&signer).map_or(0, |machine| machine.nonce),
             _ => before + self.ledger.account_of_key(&signer).map_or(0, |account| account.nonce),
         };
-        (self.seal)(TransactionBody { signer, nonce, expires: Height(u64::MAX), action })
+        (self.seal)(TransactionBody { signer, nonce, expires, action })
     }
 
     /// The header and the transactions of the next block, opened by prices where they are due.

@@ -65,15 +65,15 @@ impl Setting {
 
 /// Computes a round, for a team of some members.
 pub fn compute(trainer: &mut Trainer, round: u64, team: usize) -> Computed {
-    let (update, steps) = trainer.trace_round(round).expect("the zoo's jobs don't diverge");
+    let update = trainer.compute_round(round).expect("the zoo's jobs don't diverge");
     let outcome = RoundOutcome {
         inputs: update.inputs,
-        steps: steps_root(&steps),
+        steps: steps_root(&update.steps),
         output: update.output,
         exchange: exchange_of(&update.values, team),
         samples: update.samples,
     };
-    Computed { values: update.values, outcome, steps }
+    Computed { values: update.values, outcome, steps: update.steps }
 }
 
 /// The hash of what is sent to each member of a team.
@@ -126,12 +126,6 @@ pub fn prepare(setting: &Setting, audited: &Audited<'_>, evidence: &Evidence) ->
     }
     demand(trainer.round() == evidence.round, "they don't lead to the round")?;
     Ok(trainer)
-}
-
-/// An auditor's own answer.
-pub fn recompute(setting: &Setting, audited: &Audited<'_>, evidence: &Evidence) -> Result<Computed, Contradiction> {
-    let mut trainer = prepare(setting, audited, evidence)?;
-    Ok(compute(&mut trainer, evidence.round, evidence.team.len()))
 }
 
 /// The first step at which two lists differ.

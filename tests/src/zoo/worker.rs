@@ -47,9 +47,12 @@ pub struct Worker {
     bound: Option<u64>,
     /// The state before the present round, and the one before it.
     states: VecDeque<Rc<Vec<u8>>>,
-    /// Its receipts claim so many samples more than its commitments.
-    pub inflated: u64,
+    /// From this receipt on, its receipts claim more samples than its commitments.
+    pub inflated_since: Option<u32>,
 }
+
+/// How many more it claims.
+const INFLATED: u64 = 1_000;
 
 /// What a member hands to its team for a round.
 pub struct Handed {
@@ -78,7 +81,7 @@ impl Worker {
             averages: Vec::new(),
             bound: None,
             states: VecDeque::new(),
-            inflated: 0,
+            inflated_since: None,
         }
     }
 
@@ -222,7 +225,7 @@ impl Worker {
 
     /// Samples that its receipts claim.
     pub fn samples(&self) -> u64 {
-        self.total_samples + self.inflated
+        self.total_samples + if self.inflated_since.is_some() { INFLATED } else { 0 }
     }
 
     /// Opens one of the first `leaves` commitments, and hands over the round's inputs.

@@ -10,8 +10,8 @@ use deepmarket_job::{Evidence, share_out};
 use deepmarket_ledger::{Applied, GenesisState};
 use deepmarket_net::combine;
 use deepmarket_types::{
-    Action, AuditId, AuditState, AuditVerdict, CommitmentPlace, Credits, Event, Hash, JobId, LeaseId, LeaseOutcome, MachineId,
-    Offer, Posting, PublicKey, Receipt, Resources, SecretKey, Signature, TimeMs, Transaction, TransactionResult,
+    Action, AuditId, AuditState, AuditVerdict, CommitmentPlace, Credits, Event, Hash, Height, JobId, LeaseId, LeaseOutcome, MachineId,
+    Posting, PublicKey, Receipt, Resources, SecretKey, Signature, TimeMs, Transaction, TransactionResult,
     VerifiedTransaction, Voucher,
 };
 
@@ -83,6 +83,9 @@ pub struct World<'a> {
     pub(super) lies: BTreeMap<(AuditId, MachineId), usize>,
     quota: BTreeMap<Kind, u32>,
     pub(super) outcome: Outcome,
+    fees_before: u128,
+    /// Receipts that were paid.
+    paid: BTreeSet<(LeaseId, u32)>,
     tasks: Vec<std::sync::Arc<Task>>,
     submitted: usize,
     before: BTreeMap<PublicKey, u64>,
@@ -119,6 +122,8 @@ impl<'a> World<'a> {
             lies: BTreeMap::new(),
             quota,
             outcome: Outcome::new(seed),
+            fees_before: 0,
+            paid: BTreeSet::new(),
             tasks: super::task::tasks(),
             submitted: 0,
             before: BTreeMap::new(),
@@ -144,6 +149,18 @@ impl<'a> World<'a> {
             self.pass_block();
         }
         self.outcome.windows_passed += 1;
+    }
+
+    /// Begins the sums anew: what was before is no part of what is measured.
+    pub fn measure_from_here(&mut self) {
+        let Outcome { planted, honest_punished, seed, .. } = self.outcome.clone();
+        self.outcome = Outcome { planted, honest_punished, ..Outcome::new(seed) };
+        self.fees_before = self.fees();
+    }
+
+    /// What borrowers were charged for audits.
+    fn fees(&self) -> u128 {
+        self.chain.ledger.jobs().map(|job| u128::from(job.fees.micro())).sum()
     }
 
     /// Are there cheats left to plant?
@@ -384,7 +401,7 @@ impl<'a> World<'a> {
     fn report(&mut self, id: LeaseId, training: &Training, is_done: bool, cheat: Option<Kind>) {
         let ledger = &self.chain.ledger;
         let lease = ledger.lease(id).expect("it is active");
-        let (machine, key) = (lease.machine, ledger.machine(lease.machine).expect("a lease has a machine").key);
+        let key = ledger.machine(lease.machine).expect("a lease has a machine").key;
         let place = CommitmentPlace { chain: ledger.chain(), job: lease.job, lease: id, rank: lease.rank };
         let (sequence, took_part, from, job, rank) = (lease.sequence + 1, lease.took_part(), lease.from, lease.job, lease.rank);
         let worker = self.workers.entry(id).or_insert_with(|| {
@@ -392,7 +409,7 @@ impl<'a> World<'a> {
         });
         if cheat == Some(Kind::ClaimsMoreSamples) && self.dice.roll(3) == 0 {
             // The commitments don't add up to what the receipt says.
-            worker.inflated += 1_000;
+            worker.inflated_since.get_or_insert(sequence);
         }
         let (committed, commitments) = worker.commitments();
         let parameters = worker.trainer.parameters_hash();
@@ -423,7 +440,7 @@ impl<'a> World<'a> {
         match cheat {
             Some(Kind::DoubleReceipts) => {
                 // In a block that has the same transaction twice nobody would vote for; so it comes with another expiry.
-                let again = self.chain.repeated(key, Action::Receipt(receipt));
+                let again = self.chain.transaction_until(key, 0, Action::Receipt(receipt), Height(u64::MAX - 1));
                 let index = self.windows.remove(&(id, sequence)).expect("it was planted");
                 self.block.push((again, Purpose::Refused(index, 2073)));
             }
@@ -435,7 +452,6 @@ impl<'a> World<'a> {
             }
             _ => {}
         }
-        let _ = machine;
     }
 
     // Blocks.
@@ -497,6 +513,8 @@ impl<'a> World<'a> {
     fn follow_posting(&mut self, amount: Credits, cause: Posting) {
         match cause {
             Posting::Payout { lease, sequence, .. } => {
+                let is_first = self.paid.insert((lease, sequence));
+                assert!(is_first, "seed {}: receipt {sequence} of {lease} is paid twice", self.outcome.seed);
                 self.outcome.paid += u128::from(amount.micro());
                 if let Some(&index) = self.windows.get(&(lease, sequence)) {
                     let fate = &mut self.outcome.planted[index].fate;
@@ -562,10 +580,8 @@ impl<'a> World<'a> {
             let lost = ledger.leases().filter(|lease| lease.owner == lender.account && !lease.forfeited.is_zero()).count();
             self.outcome.honest_punished += account.strikes + lost as u32;
         }
-        for job in ledger.jobs() {
-            self.outcome.fees += u128::from(job.fees.micro());
-        }
         self.outcome.blocks = ledger.height().0;
+        self.outcome.fees = self.fees() - self.fees_before;
     }
 }
 
@@ -578,6 +594,3 @@ pub fn demand() -> Resources {
 pub(super) fn evidence_of(blobs: &BTreeMap<Hash, Rc<Vec<u8>>>, hash: &Hash) -> Option<Evidence> {
     blobs.get(hash).and_then(|bytes| Evidence::from_bytes(bytes).ok())
 }
-
-#[allow(unused_imports)]
-use Offer as _;
