@@ -87,12 +87,12 @@ impl Trainer {
     /// as it is, which in `async` may be asked for a round ahead. With the hash of its parameters and statistics.
     pub fn save_step(&mut self, round: u64, step: u32) -> Result<(Vec<u8>, Hash), Failure> {
         self.check_round(round, self.round)?;
-        let plan = self.checked_plan(round, step)?;
+        let Some(plan) = self.checked_plan(round, step)? else {
+            return Ok((self.save(0), self.parameters_hash()));
+        };
         let (mut values, mut optimizer) = (self.values.clone(), self.optimizer.clone());
-        if let Some(plan) = plan {
-            for number in 0..u64::from(step) {
-                self.local_step(round, &plan, number, &mut values, &mut optimizer);
-            }
+        for number in 0..u64::from(step) {
+            self.local_step(round, &plan, number, &mut values, &mut optimizer);
         }
         Ok((self.file_of(&values, &optimizer, 0), parameters_hash(&values)))
     }

@@ -14,6 +14,7 @@ use crate::{Evaluation, Failure, Stepped, Trainer, Update, cpu_ms, determinism_c
 /// Answers requests until `Stop` or until the other side closes the pipe. A request that can't be done is answered with
 /// `Failed` and changes nothing; only a broken pipe is an error.
 pub fn serve(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    crate::fix_blocking();
     let mut trainer = None;
     while let Some(request) = read_frame::<Request>(from)? {
         let stop = request == Request::Stop;

@@ -53,6 +53,7 @@ impl Trainer {
     /// A job's worker with its initial parameters and no samples yet. `manifest` is the dataset's; the schedule is made for `world`
     /// ranks.
     pub fn new(spec: JobSpec, manifest: DatasetManifest, seed: Hash, world: u32, train_samples: u64) -> Result<Trainer, Failure> {
+        crate::fix_blocking();
         spec.check_with(&manifest)?;
         let network = Network::new(&spec.model)?;
         let values = initial_values(&network, spec.training.seed);
