@@ -49,6 +49,10 @@ bench: build mnist ## Measure trainer, workers and ledger; prints a table, write
 simulation: ## Live thousands of virtual days under both price policies; writes docs/prices.md and docs/prices.svg
 	@cargo run --release --locked -p deepmarket-tests --example simulation
 
+.PHONY: zoo
+zoo: ## Plant a thousand cheats in simulated markets and see which are caught; writes docs/zoo.md
+	@cargo run --release --locked -p deepmarket-tests --example zoo
+
 .PHONY: check
 check: packages ## Formatting, lints, and cargo deny: licences, sources, advisories
 	@scripts/packages.sh pluto
