@@ -81,14 +81,19 @@ pub enum Request {
         /// The round.
         round: u64,
     },
-    /// Asks for the state before a step of the next round (in `local`); 0 is what `Save` answers.
+    /// Asks for the state before a step of the next round: in `local` between its own steps, else as it is. Answered by `Saved`.
     SaveStep {
-        /// The step within the round.
+        /// The round: the next one, or in `async` one of those that may be ahead.
+        round: u64,
+        /// The step within the round; 0 in `sync` and `async`.
         step: u32,
     },
-    /// Goes to a state that `SaveStep` gave, computes that one step, and tells the state after it.
+    /// Computes one step of a round from a state that `SaveStep` gave; where this trainer is in the schedule doesn't matter, and
+    /// nothing changes. The shards that it works on must be those of the round.
     Step {
-        /// The step within the round.
+        /// The round.
+        round: u64,
+        /// The step within the round; 0 in `sync` and `async`.
         step: u32,
         /// What `SaveStep` answered.
         state: Vec<u8>,
@@ -188,9 +193,11 @@ pub enum Reply {
     },
     /// To `Step`.
     Stepped {
-        /// Hash of the state before the step.
+        /// Of step 0, what `inputs` of the round must be, if this is the state that it was computed from.
+        inputs: Option<Hash>,
+        /// Hash of the state before the step: what `Traced` told of the step before.
         before: Hash,
-        /// Hash of the state after it.
+        /// Hash of the state after it, or of the update of a shared step: what `Traced` tells of this step.
         after: Hash,
     },
     /// To `Probe`.

@@ -17,20 +17,27 @@
 //! parent. It never decides anything about a job: what to compute, and what to do with it, the worker says.
 
 mod batch;
+mod blocking;
 mod convolution;
 mod failure;
 mod graph;
+mod hashing;
 mod initial;
 mod measure;
 mod model_file;
 mod network;
 mod optimizer;
 mod pooling;
+mod probe;
 #[cfg(test)]
 mod pytorch;
 mod recurrent;
+#[cfg(test)]
+mod replay;
+mod round;
 mod samples;
 mod sandbox;
+mod saved;
 mod serve;
 #[cfg(test)]
 mod tasks;
@@ -38,15 +45,11 @@ mod tasks;
 mod testing;
 mod trainer;
 
+pub use blocking::fix_blocking;
 pub use failure::Failure;
 pub use measure::{bench, measure};
+pub use probe::{determinism_class, probe};
+pub use round::{Stepped, Update};
 pub use sandbox::{SandboxError, confine, cpu_ms, limit_ram_mib, peak_ram_mib};
 pub use serve::serve;
-pub use trainer::{Evaluation, Trainer, Update};
-
-/// Names the determinism class of this build: trainer version, instruction set, threads. Hashes of rounds are comparable
-/// inside one class only.
-pub fn determinism_class() -> String {
-    let class = format!("deepmarket-trainer {} burn-flex 0.22.1 {} 1 thread", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
-    class.chars().take(deepmarket_types::MachineConfig::TEXT_LIMIT).collect()
-}
+pub use trainer::{Evaluation, Trainer};

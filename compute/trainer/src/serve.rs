@@ -7,12 +7,14 @@ use deepmarket_job::{
     DatasetManifest, JobSpec,
     protocol::{Reply, Request, bytes_to_floats, floats_to_bytes, read_frame, write_frame},
 };
+use deepmarket_types::steps_root;
 
-use crate::{Evaluation, Failure, Trainer, cpu_ms, determinism_class, measure, peak_ram_mib};
+use crate::{Evaluation, Failure, Stepped, Trainer, Update, cpu_ms, determinism_class, measure, peak_ram_mib};
 
 /// Answers requests until `Stop` or until the other side closes the pipe. A request that can't be done is answered with
 /// `Failed` and changes nothing; only a broken pipe is an error.
 pub fn serve(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    crate::fix_blocking();
     let mut trainer = None;
     while let Some(request) = read_frame::<Request>(from)? {
         let stop = request == Request::Stop;
@@ -55,6 +57,7 @@ fn answer(trainer: &mut Option<Trainer>, request: Request) -> Result<Reply, Fail
                 trainer: determinism_class(),
             });
         }
+        Request::Probe => return Ok(Reply::Probed { class: determinism_class() }),
         Request::Stop => return Ok(Reply::Bye),
         _ => {}
     }
@@ -66,7 +69,9 @@ fn answer(trainer: &mut Option<Trainer>, request: Request) -> Result<Reply, Fail
 
 fn answer_started(trainer: &mut Trainer, request: Request) -> Result<Reply, Failure> {
     match request {
-        Request::Start { .. } | Request::Measure { .. } | Request::Stop => unreachable!("answered without a trainer"),
+        Request::Start { .. } | Request::Measure { .. } | Request::Probe | Request::Stop => {
+            unreachable!("answered without a trainer")
+        }
         Request::Shard { part, index, bytes } => Ok(Reply::Loaded { samples: trainer.add_shard(part, index, &bytes)? }),
         Request::Assign { train, validate } => {
             let (train_samples, validate_samples) = trainer.assign(&train, &validate)?;
@@ -80,9 +85,23 @@ fn answer_started(trainer: &mut Trainer, request: Request) -> Result<Reply, Fail
                 samples: update.samples,
                 loss_sum: update.loss_sum.to_bits(),
                 cpu_ms: cpu_ms() - before,
-                commitment: update.commitment,
+                inputs: update.inputs,
+                steps: steps_root(&update.steps),
+                output: update.output,
                 peak_ram_mib: peak_ram_mib(),
             })
+        }
+        Request::Trace { round } => {
+            let Update { inputs, output, samples, steps, .. } = trainer.compute_round(round)?;
+            Ok(Reply::Traced { inputs, output, samples, steps })
+        }
+        Request::SaveStep { round, step } => {
+            let (state, parameters) = trainer.save_step(round, step)?;
+            Ok(Reply::Saved { state, parameters, round: trainer.round() })
+        }
+        Request::Step { round, step, state } => {
+            let Stepped { inputs, before, after } = trainer.step(round, step, &state)?;
+            Ok(Reply::Stepped { inputs, before, after })
         }
         Request::Apply { values } => {
             let average = bytes_to_floats(&values).ok_or_else(|| Failure::crashed("an average is a list of floats"))?;

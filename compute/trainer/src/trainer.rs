@@ -1,16 +1,10 @@
-use deepmarket_job::{
-    DatasetManifest, JobSpec, Mode, Outer, Schedule, permutation,
-    protocol::{Part, bytes_to_floats},
-    tensor_file::{STATE_FACTS, fact_of, with_tensors},
-};
+use deepmarket_job::{DatasetManifest, JobSpec, Mode, Outer, Schedule, protocol::Part};
 use deepmarket_types::Hash;
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use safetensors::SafeTensors;
 
 use crate::{
     Failure,
-    batch::{BatchResult, mean_loss, outputs, train_batch},
-    graph::TrainingPass,
+    batch::{mean_loss, outputs},
+    hashing::parameters_hash,
     initial::initial_values,
     model_file,
     network::{Network, to_vec},
@@ -18,45 +12,30 @@ use crate::{
     samples::Samples,
 };
 
-/// The names of a saved state's tensors beside the model's: the optimizer's vectors, and the outer optimizer's momentum.
-const STATE_TENSORS: [&str; 3] = ["optimizer.first", "optimizer.second", "outer.momentum"];
 /// The most samples evaluated at once; fewer where the spec's steps are smaller, as memory was sized for those.
 const MAX_EVALUATED_AT_ONCE: u32 = 256;
 
 /// One worker of one job: its model, its samples, and where it is in the schedule.
 #[derive(Debug)]
 pub struct Trainer {
-    spec: JobSpec,
-    manifest: DatasetManifest,
-    seed: Hash,
-    schedule: Schedule,
-    network: Network,
+    pub(crate) spec: JobSpec,
+    pub(crate) manifest: DatasetManifest,
+    pub(crate) seed: Hash,
+    pub(crate) schedule: Schedule,
+    pub(crate) network: Network,
     /// Parameters, then batch-norm statistics.
-    values: Vec<f32>,
-    optimizer: OptimizerState,
+    pub(crate) values: Vec<f32>,
+    pub(crate) optimizer: OptimizerState,
     /// The optimizer as a local round left it, until the round is applied.
-    pending: Option<OptimizerState>,
+    pub(crate) pending: Option<OptimizerState>,
     /// The outer optimizer's momentum; empty without one.
-    outer: Vec<f32>,
+    pub(crate) outer: Vec<f32>,
     /// The next round.
-    round: u64,
-    train: Samples,
-    validate: Samples,
+    pub(crate) round: u64,
+    pub(crate) train: Samples,
+    pub(crate) validate: Samples,
     /// Shards of the whole training split.
-    shards: u32,
-}
-
-/// What a round gave.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Update {
-    /// Gradients (`sync`, `async`) or changes of the parameters (`local`), then changes of the statistics.
-    pub values: Vec<f32>,
-    /// Samples used.
-    pub samples: u64,
-    /// Sum of the loss over them.
-    pub loss_sum: f64,
-    /// Binds the result to job seed, round and inputs.
-    pub commitment: Hash,
+    pub(crate) shards: u32,
 }
 
 /// What an evaluation gave.
@@ -74,6 +53,7 @@ impl Trainer {
     /// A job's worker with its initial parameters and no samples yet. `manifest` is the dataset's; the schedule is made for `world`
     /// ranks.
     pub fn new(spec: JobSpec, manifest: DatasetManifest, seed: Hash, world: u32, train_samples: u64) -> Result<Trainer, Failure> {
+        crate::fix_blocking();
         spec.check_with(&manifest)?;
         let network = Network::new(&spec.model)?;
         let values = initial_values(&network, spec.training.seed);
@@ -114,7 +94,7 @@ impl Trainer {
 
     /// Hash of parameters and statistics.
     pub fn parameters_hash(&self) -> Hash {
-        hash_floats("deepmarket/v1/parameters", &self.values)
+        parameters_hash(&self.values)
     }
 
     /// Adds a shard by its index in its split; returns its samples.
@@ -133,99 +113,6 @@ impl Trainer {
         self.validate.keep(validate)?;
         self.pending = None;
         Ok((self.train.len() as u64, self.validate.len() as u64))
-    }
-
-    /// Computes the next round (or in `async` one of those that may be ahead of it) without changing anything: asked again, it
-    /// gives the same bytes.
-    pub fn compute_round(&mut self, round: u64) -> Result<Update, Failure> {
-        let ahead = match self.spec.training.mode {
-            Mode::Async { staleness } => u64::from(staleness),
-            _ => 0,
-        };
-        if !(self.round..=self.round + ahead).contains(&round) || round >= self.schedule.rounds {
-            let next = self.round;
-            return Err(Failure::crashed(format!(
-                "round {round} was asked for, and round {next} of {} is next",
-                self.schedule.rounds
-            )));
-        }
-        let samples = self.samples_of(round);
-        let mut update = match self.spec.training.mode {
-            Mode::Sync | Mode::Async { .. } => self.shared_step(round, &samples),
-            Mode::Local { .. } => self.local_steps(round, &samples),
-        };
-        if !update.loss_sum.is_finite() || update.values.iter().any(|value| !value.is_finite()) {
-            return Err(Failure::diverged(format!("round {round} gave numbers that are not finite; lower the learning rate")));
-        }
-        // Gradients don't depend on the optimizer's state; parameters after local steps do.
-        let state = match self.pending {
-            Some(_) => self.optimizer.hash(),
-            None => Hash::default(),
-        };
-        let batch: Vec<u8> = self.train.shards().flat_map(|(shard, _)| shard.to_le_bytes()).collect();
-        let output = hash_floats("deepmarket/v1/update", &update.values);
-        let parts: [&[u8]; 6] = [&self.seed.0, &round.to_le_bytes(), &batch, &self.parameters_hash().0, &state.0, &output.0];
-        update.commitment = Hash::tagged("deepmarket/v1/round", &parts);
-        Ok(update)
-    }
-
-    /// What this worker's shards give to a round, shard by shard.
-    fn samples_of(&mut self, round: u64) -> Vec<u32> {
-        let epoch = self.schedule.epoch_of_round(round);
-        let shards: Vec<(u32, usize)> = self.train.shards().collect();
-        let mut samples = Vec::new();
-        for (shard, size) in shards {
-            let slice = self.schedule.slice(round, shard, self.shards, size as u64);
-            samples.extend(self.train.in_order(&self.seed, shard, epoch, slice));
-        }
-        samples
-    }
-
-    /// Mean gradient and changed statistics of some samples at some values.
-    fn gradient(&self, step: u64, values: &[f32], batch: &[u32]) -> (BatchResult, Vec<f32>) {
-        let mut statistics = values[self.network.parameters..].to_vec();
-        let mut pass = TrainingPass { rng: self.dropout_rng(step), statistics: &mut statistics };
-        let result = train_batch(&self.network, self.spec.training.loss, values, &self.train, batch, &mut pass);
-        (result, statistics)
-    }
-
-    /// One step's mean gradient over this worker's samples of it.
-    fn shared_step(&mut self, round: u64, batch: &[u32]) -> Update {
-        let mut values = vec![0.0; self.network.floats];
-        if batch.is_empty() {
-            return Update { values, samples: 0, loss_sum: 0.0, commitment: Hash::default() };
-        }
-        let (result, statistics) = self.gradient(self.schedule.steps_of_round(round).start, &self.values, batch);
-        values[..self.network.parameters].copy_from_slice(&result.gradients);
-        let changes = values[self.network.parameters..].iter_mut().zip(&statistics).zip(&self.values[self.network.parameters..]);
-        changes.for_each(|((change, after), before)| *change = after - before);
-        let samples = batch.len() as u64;
-        Update { values, samples, loss_sum: f64::from(result.loss) * samples as f64, commitment: Hash::default() }
-    }
-
-    /// Some steps of this worker's own over its samples of a round, in an order that mixes its shards; what they changed.
-    fn local_steps(&mut self, round: u64, samples: &[u32]) -> Update {
-        let mut values = self.values.clone();
-        let mut optimizer = self.optimizer.clone();
-        let (count, batch) = (samples.len() as u64, u64::from(self.spec.training.batch));
-        // A faster machine holds more shards, and takes more steps.
-        let steps = ((count + batch / 2) / batch).max(u64::from(count > 0));
-        let first = self.train.shards().next().map_or(0, |(shard, _)| shard);
-        let order = permutation(&Hash::tagged("deepmarket/v1/local-order", &[&self.seed.0]), first, round, count as u32);
-        let mut loss_sum = 0.0;
-        for number in 0..steps {
-            let range = (count * number / steps) as usize..(count * (number + 1) / steps) as usize;
-            let batch: Vec<u32> = order[range].iter().map(|place| samples[*place as usize]).collect();
-            let step = self.schedule.step_of(round, number, steps);
-            let (result, statistics) = self.gradient(step, &values, &batch);
-            values[self.network.parameters..].copy_from_slice(&statistics);
-            let lr = self.schedule.learning_rate(&self.spec.training, step);
-            optimizer.step(&self.spec.training.optimizer, lr, &mut values[..self.network.parameters], &result.gradients);
-            loss_sum += f64::from(result.loss) * batch.len() as f64;
-        }
-        self.pending = Some(optimizer);
-        values.iter_mut().zip(&self.values).for_each(|(value, before)| *value -= before);
-        Update { values, samples: count, loss_sum, commitment: Hash::default() }
     }
 
     /// Takes over the ranks' average: steps along averaged gradients, or changes the parameters as the ranks did on average.
@@ -316,43 +203,6 @@ impl Trainer {
         sums
     }
 
-    /// The whole state: the model's file, with the optimizer's vectors and the next round.
-    pub fn save(&self, trained: u64) -> Vec<u8> {
-        let vectors = [&self.optimizer.first, &self.optimizer.second, &self.outer].map(Vec::as_slice);
-        let tensors: Vec<(&str, &[f32])> =
-            STATE_TENSORS.into_iter().zip(vectors).filter(|(_, vector)| !vector.is_empty()).collect();
-        let facts: Vec<(&str, u64)> = STATE_FACTS.into_iter().zip([self.round, self.optimizer.steps, trained]).collect();
-        with_tensors(&self.export(), &tensors, &facts).expect("an exported model is a safetensors file")
-    }
-
-    /// Goes back to a state that [`Trainer::save`] gave for the same spec; returns the samples of the running epoch that were
-    /// trained on. A state that can't be used changes nothing.
-    pub fn restore(&mut self, file: &[u8]) -> Result<u64, Failure> {
-        let refuse = |why: &str| Failure::data(format!("the saved state can't be used: {why}"));
-        let [round, steps, trained] = STATE_FACTS.map(|name| fact_of(file, name));
-        let (Some(round), Some(steps), Some(trained)) = (round, steps, trained) else {
-            return Err(refuse("it doesn't say after how many rounds it was saved"));
-        };
-        if round > self.schedule.rounds {
-            return Err(refuse("its round is after the job's end"));
-        }
-        let values = model_file::read(&self.network, file)?;
-        let tensors = SafeTensors::deserialize(file).map_err(|e| refuse(&e.to_string()))?;
-        let mut vectors = Vec::new();
-        for (name, own) in STATE_TENSORS.into_iter().zip([&self.optimizer.first, &self.optimizer.second, &self.outer]) {
-            let stored = tensors.tensor(name).ok().and_then(|tensor| bytes_to_floats(tensor.data())).unwrap_or_default();
-            if stored.len() != own.len() || stored.iter().any(|value| !value.is_finite()) {
-                return Err(refuse(&format!("{name} has {} values, and {} are expected", stored.len(), own.len())));
-            }
-            vectors.push(stored);
-        }
-        let [first, second, outer] = vectors.try_into().expect("three vectors were read");
-        self.values = values;
-        self.optimizer = OptimizerState { steps, first, second };
-        (self.outer, self.round, self.pending) = (outer, round, None);
-        Ok(trained)
-    }
-
     /// The model as a safetensors file that PyTorch's `nn.Sequential` loads, the spec in its metadata. The same on all ranks.
     pub fn export(&self) -> Vec<u8> {
         model_file::write(&self.network, &self.values, &self.spec)
@@ -364,36 +214,6 @@ impl Trainer {
         self.pending = None;
         Ok(())
     }
-
-    /// Decided by the seed, the step and the shards that are worked on.
-    fn dropout_rng(&self, step: u64) -> ChaCha8Rng {
-        let first = self.train.shards().next().map_or(0, |(shard, _)| shard);
-        let parts: [&[u8]; 3] = [&self.seed.0, &first.to_le_bytes(), &step.to_le_bytes()];
-        ChaCha8Rng::from_seed(Hash::tagged("deepmarket/v1/dropout", &parts).0)
-    }
-}
-
-impl OptimizerState {
-    fn hash(&self) -> Hash {
-        let parts = [hash_floats("first", &self.first), hash_floats("second", &self.second)];
-        Hash::tagged("deepmarket/v1/optimizer", &[&self.steps.to_le_bytes(), &parts[0].0, &parts[1].0])
-    }
-}
-
-/// `Hash::tagged` over the little-endian bytes of floats, without a copy of them all.
-fn hash_floats(tag: &str, floats: &[f32]) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(tag.len() as u64).to_le_bytes());
-    hasher.update(tag.as_bytes());
-    hasher.update(&(floats.len() as u64 * 4).to_le_bytes());
-    let mut bytes = [0; 16 * 1024];
-    for floats in floats.chunks(bytes.len() / 4) {
-        for (bytes, float) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(floats) {
-            *bytes = float.to_le_bytes();
-        }
-        hasher.update(&bytes[..floats.len() * 4]);
-    }
-    Hash(*hasher.finalize().as_bytes())
 }
 
 /// The index of the greatest value, the first of equal ones.
@@ -412,7 +232,10 @@ mod tests {
     use deepmarket_types::FailureReason;
 
     use super::*;
-    use crate::testing::{run, spec, trainer};
+    use crate::{
+        Update,
+        testing::{run, spec, trainer},
+    };
 
     const ADAM: &str = "loss = \"cross_entropy\"\noptimizer = { adam = { lr = 0.01 } }\nbatch = 8\nepochs = 10";
     const HEAD: &str = "\"flatten\", { linear = { out = 2 } }";
@@ -468,7 +291,8 @@ mod tests {
             assert_eq!(trainer.compute_round(3).unwrap_err().reason, FailureReason::TrainerCrashed);
             assert_eq!(trainer.apply(&first.values[1..]).unwrap_err().reason, FailureReason::TrainerCrashed);
             trainer.apply(&first.values).unwrap();
-            assert_ne!(trainer.compute_round(3).unwrap().commitment, first.commitment);
+            let next = trainer.compute_round(3).unwrap();
+            assert_ne!((next.inputs, next.output), (first.inputs, first.output));
         }
     }
 
@@ -558,15 +382,6 @@ mod tests {
             assert!(failure.reason == FailureReason::DataUnavailable && failure.message.contains(words), "{failure}");
         }
         assert_eq!(one.train.len(), crate::testing::SAMPLES);
-    }
-
-    #[test]
-    fn floats_are_hashed_as_their_bytes() {
-        for length in [0, 1, 4095, 4096, 4097, 10_000] {
-            let floats: Vec<f32> = (0..length).map(|i| i as f32 * 0.1).collect();
-            let bytes = deepmarket_job::protocol::floats_to_bytes(&floats);
-            assert_eq!(hash_floats("tag", &floats), Hash::tagged("tag", &[&bytes]));
-        }
     }
 
     /// Workers that hold shards of a dataset of five; they start equal.

@@ -3,19 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use deepmarket_api::{Assignment, Client, ProgressKind};
-use deepmarket_job::{JobSpec, Kind, Schedule, protocol::Request};
+use deepmarket_job::{JobSpec, Kind, Mode, Schedule, protocol::Request};
 use deepmarket_net::Net;
 use deepmarket_types::{ChainId, FailureReason, Hash, LeaseId, LeaseOutcome, SecretKey};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    answers::Answers,
     checkpoints::Checkpoints,
-    commitments::{Committer, MountainRange},
+    committer::Committer,
     data::Source,
     error::LeaseFailure,
     holdings::{Holdings, Share},
     journal::Journal,
+    keeper::{Archive, Keeper},
     members::{Membership, Team, Trouble, peers_of},
     passes::Pass,
     progress::Reporter,
@@ -52,11 +54,17 @@ pub(crate) struct Context {
     pub announce: Vec<String>,
     pub trainer: std::path::PathBuf,
     pub journal: Journal,
+    /// What this machine must show of its rounds.
+    pub archive: Archive,
+    /// What it answered as an auditor.
+    pub answers: Answers,
     pub receipt_ms: u64,
     /// The owner wants the machine back.
     pub stop: CancellationToken,
     /// Leases that wait for the chain.
     pub hurry: Hurry,
+    #[cfg(feature = "test-utils")]
+    pub cheat: crate::testing::Cheat,
 }
 
 /// Whether a lease waits for what the chain says, so that it is asked more often.
@@ -311,7 +319,7 @@ impl Work<'_> {
                     receipts: self.receipts,
                     checkpoints: self.checkpoints,
                     committer: Committer::new(self.context.chain, job, lease, rank, &self.context.key),
-                    commitments: MountainRange::default(),
+                    keeper: self.keeper(spec).await,
                     totals: Totals::default(),
                     at: Place { parameters, ..Place::default() },
                     speed: 0,
@@ -327,6 +335,17 @@ impl Work<'_> {
         };
         self.receipts.tell(Tally { parameters, ..Tally::default() });
         Ok(part)
+    }
+
+    /// Rounds are kept where they may be audited.
+    async fn keeper(&self, spec: &JobSpec) -> Keeper {
+        let Assignment { job, lease, .. } = *self.assignment;
+        let may_be_audited = match self.context.client.job(job).await {
+            Ok(Some(job)) => job.audit_permille > 0,
+            _ => true,
+        };
+        let is_local = matches!(spec.training.mode, Mode::Local { .. });
+        Keeper::new(self.context.archive.clone(), lease, is_local, may_be_audited)
     }
 
     fn spec(&self) -> Result<JobSpec, LeaseFailure> {

@@ -9,6 +9,7 @@
 //!   progress    ◀── batches ─── │           trainer ◀ Apply ──    │
 //!   checkpoints ◀── first ───── │           parameter hashes ◀────┴─▶ must be equal on all members
 //!   result blob ◀── first ───── │
+//!   duties      ──────────────▶ audits: opens what was drawn of its own work, computes others' rounds again ◀▶ kept on disk
 //!                               └─ pipes ─ `deepmarket-trainer`, a child process without network
 //! ```
 //!
@@ -21,26 +22,38 @@
 //! anything that a borrower sent except through the trainer.
 
 mod agent;
+mod answers;
+mod archive;
+mod auditor;
 mod checkpoints;
-mod commitments;
+mod committer;
 mod data;
+mod duties;
 mod error;
 mod evaluate;
 mod heartbeat;
 mod holdings;
 mod journal;
+mod judge;
+mod keeper;
 mod lease;
 mod measure;
 mod members;
 mod passes;
 mod progress;
 mod receipts;
+mod replay;
 mod rounds;
 mod standing;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub mod testing;
+mod tolerance;
 mod trainer;
 
 pub use agent::{WorkerConfig, run};
 pub use error::WorkerError;
 pub use evaluate::{Evaluation, evaluate_model};
+pub use judge::{JudgeConfig, judge, judge_disputes};
 pub use measure::measure;
 pub use trainer::{TrainerError, TrainerLimits, TrainerProcess};

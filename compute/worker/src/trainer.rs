@@ -10,7 +10,8 @@ use std::{
 };
 
 use deepmarket_job::protocol::{self, EXIT_OUT_OF_MEMORY, MAX_FRAME_BYTES, Part, Reply, Request};
-use deepmarket_types::{FailureReason, Hash};
+use deepmarket_net::part_hashes;
+use deepmarket_types::{FailureReason, Hash, RoundOutcome, exchange_root};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -123,8 +124,21 @@ pub(crate) struct Update {
     pub samples: u64,
     pub loss_sum: f64,
     pub cpu_ms: u64,
-    pub commitment: Hash,
+    /// What the round was computed from, the states after its steps, and what it gave.
+    pub inputs: Hash,
+    pub steps: Hash,
+    pub output: Hash,
+    /// What each member of the team will be sent of it, by name, in order of position.
+    pub parts: Vec<Hash>,
     pub peak_ram_mib: u64,
+}
+
+impl Update {
+    /// What is committed to.
+    pub fn outcome(&self) -> RoundOutcome {
+        let Update { inputs, steps, output, samples, .. } = *self;
+        RoundOutcome { inputs, steps, output, exchange: exchange_root(&self.parts), samples }
+    }
 }
 
 /// Sums over the samples of validation shards.
@@ -133,6 +147,16 @@ pub(crate) struct EvaluationSums {
     pub samples: u64,
     pub correct: Option<u64>,
     pub loss_sum: f64,
+}
+
+/// What one step gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stepped {
+    /// Of a round's first step: what the round's inputs must be.
+    pub inputs: Option<Hash>,
+    /// The state before the step, and after it.
+    pub before: Hash,
+    pub after: Hash,
 }
 
 /// A model's outputs for one shard.
@@ -295,15 +319,41 @@ impl TrainerProcess {
         }
     }
 
-    /// Computes a round.
-    pub(crate) async fn round(&mut self, round: u64) -> Result<Update, TrainerError> {
+    /// Computes a round that a team of so many members will average.
+    pub(crate) async fn round(&mut self, round: u64, members: usize) -> Result<Update, TrainerError> {
         match self.ask(&Request::Round { round }, ROUND_WITHIN).await? {
-            Reply::Update { values, samples, loss_sum, cpu_ms, commitment, peak_ram_mib } => {
+            Reply::Update { values, samples, loss_sum, cpu_ms, inputs, steps, output, peak_ram_mib } => {
                 let broken = TrainerError::Confused { asked: "Round", answer: "an update that isn't floats" };
+                let parts = part_hashes(&values, members as u32);
                 let values = protocol::bytes_to_floats(&values).ok_or(broken)?;
-                Ok(Update { values, samples, loss_sum: f64::from_bits(loss_sum), cpu_ms, commitment, peak_ram_mib })
+                let loss_sum = f64::from_bits(loss_sum);
+                Ok(Update { values, samples, loss_sum, cpu_ms, inputs, steps, output, parts, peak_ram_mib })
             }
             other => Err(confused("Round", &other)),
+        }
+    }
+
+    /// The hashes of the states after the steps of a round.
+    pub(crate) async fn trace(&mut self, round: u64) -> Result<Vec<Hash>, TrainerError> {
+        match self.ask(&Request::Trace { round }, ROUND_WITHIN).await? {
+            Reply::Traced { steps, .. } => Ok(steps),
+            other => Err(confused("Trace", &other)),
+        }
+    }
+
+    /// The state before a step of a round.
+    pub(crate) async fn save_step(&mut self, round: u64, step: u32) -> Result<Vec<u8>, TrainerError> {
+        match self.ask(&Request::SaveStep { round, step }, ROUND_WITHIN).await? {
+            Reply::Saved { state, .. } => Ok(state),
+            other => Err(confused("SaveStep", &other)),
+        }
+    }
+
+    /// Computes one step of a round from the state before it.
+    pub(crate) async fn step(&mut self, round: u64, step: u32, state: Vec<u8>) -> Result<Stepped, TrainerError> {
+        match self.ask(&Request::Step { round, step, state }, ROUND_WITHIN).await? {
+            Reply::Stepped { inputs, before, after } => Ok(Stepped { inputs, before, after }),
+            other => Err(confused("Step", &other)),
         }
     }
 
@@ -369,6 +419,10 @@ fn name_of_request(request: &Request) -> &'static str {
         Request::Start { .. } => "Start",
         Request::Shard { .. } => "Shard",
         Request::Round { .. } => "Round",
+        Request::Trace { .. } => "Trace",
+        Request::SaveStep { .. } => "SaveStep",
+        Request::Step { .. } => "Step",
+        Request::Probe => "Probe",
         Request::Apply { .. } => "Apply",
         Request::Evaluate => "Evaluate",
         Request::Save { .. } => "Save",
@@ -387,6 +441,9 @@ fn name_of_reply(reply: &Reply) -> &'static str {
         Reply::Started { .. } => "Started",
         Reply::Loaded { .. } => "Loaded",
         Reply::Update { .. } => "Update",
+        Reply::Traced { .. } => "Traced",
+        Reply::Stepped { .. } => "Stepped",
+        Reply::Probed { .. } => "Probed",
         Reply::Applied { .. } => "Applied",
         Reply::Evaluated { .. } => "Evaluated",
         Reply::Saved { .. } => "Saved",

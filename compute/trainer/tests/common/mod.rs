@@ -109,7 +109,8 @@ impl Dataset {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Round {
     pub parameters: Hash,
-    pub commitments: Vec<Hash>,
+    /// Inputs, steps and output of each rank.
+    pub outcomes: Vec<[Hash; 3]>,
     pub loss: f64,
     pub cpu_ms: u64,
     pub peak_ram_mib: u64,
@@ -120,16 +121,16 @@ pub struct Round {
 pub fn round(ranks: &mut [Process], round: u64) -> Round {
     ranks.iter_mut().for_each(|rank| rank.send(&Request::Round { round }));
     let (mut average, mut all_samples, mut all_loss) = (Vec::new(), 0, 0.0);
-    let (mut commitments, mut all_cpu_ms, mut peak) = (Vec::new(), 0, 0);
+    let (mut outcomes, mut all_cpu_ms, mut peak) = (Vec::new(), 0, 0);
     for rank in ranks.iter_mut() {
         match rank.reply() {
-            Reply::Update { values, samples, loss_sum, cpu_ms, commitment, peak_ram_mib } => {
+            Reply::Update { values, samples, loss_sum, cpu_ms, inputs, steps, output, peak_ram_mib } => {
                 let values = bytes_to_floats(&values).expect("floats");
                 average.resize(values.len(), 0.0_f32);
                 average.iter_mut().zip(&values).for_each(|(sum, value)| *sum += value * samples as f32);
                 all_samples += samples;
                 all_loss += f64::from_bits(loss_sum);
-                commitments.push(commitment);
+                outcomes.push([inputs, steps, output]);
                 all_cpu_ms += cpu_ms;
                 peak = peak.max(peak_ram_mib);
             }
@@ -148,7 +149,7 @@ pub fn round(ranks: &mut [Process], round: u64) -> Round {
         .collect();
     hashes.dedup();
     assert_eq!(hashes.len(), 1, "the ranks hold different parameters");
-    Round { parameters: hashes[0], commitments, loss: all_loss / all_samples as f64, cpu_ms: all_cpu_ms, peak_ram_mib: peak }
+    Round { parameters: hashes[0], outcomes, loss: all_loss / all_samples as f64, cpu_ms: all_cpu_ms, peak_ram_mib: peak }
 }
 
 /// All ranks evaluate their validation shards; (samples, correct, mean loss) of the whole split.
