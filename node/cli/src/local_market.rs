@@ -9,7 +9,10 @@ use std::{
 use deepmarket_api::Client;
 use deepmarket_genesis::Genesis;
 use deepmarket_types::{ChainId, SecretKey};
-use deepmarket_wallet::{files::write_whole, keys};
+use deepmarket_wallet::{
+    files::{make_private_folder, write_whole},
+    keys,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -78,7 +81,8 @@ pub struct LocalMarket {
 impl LocalMarket {
     /// Starts the validators in `folder` (made anew, or as an earlier run left it) and waits until each has a block.
     pub async fn start(folder: &Path, genesis: Option<&Path>, output: Output) -> Outcome<LocalMarket> {
-        fs::create_dir_all(folder).map_err(io(folder.display()))?;
+        // It holds the keys of the whole market.
+        make_private_folder(folder)?;
         let genesis = prepare(folder, genesis)?;
         let gateways: Vec<String> = genesis.validators.iter().map(|v| v.gateway.clone()).collect();
         let mut parts = Vec::new();

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deepmarket_wallet::accounts;
+use deepmarket_wallet::{accounts, files::make_private_folder};
 
 use crate::{
     args::Up,
@@ -74,7 +74,7 @@ async fn start_machines(market: &mut LocalMarket, settings: &Settings, machines:
 
 async fn detach(settings: &Settings, args: &Up) -> Outcome {
     let folder = settings.market_folder();
-    std::fs::create_dir_all(&folder).map_err(io(folder.display()))?;
+    make_private_folder(&folder)?;
     let log_path = folder.join("up.log");
     let log = std::fs::File::create(&log_path).map_err(io(log_path.display()))?;
     let mut command = Command::new(std::env::current_exe().map_err(io("this program's own path"))?);
