@@ -124,7 +124,9 @@ async fn contradict(config: WorkerConfig) {
         let files = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
         let receipts = files.filter_map(|file| decode::<Receipt>(&fs::read(file.path()).ok()?).ok());
         let running = receipts.filter(|receipt| receipt.outcome == LeaseOutcome::Running && receipt.rounds > receipt.from);
-        let Some(receipt) = running.max_by_key(|receipt| receipt.lease).filter(|receipt| last != Some(*receipt)) else { continue };
+        let Some(receipt) = running.max_by_key(|receipt| receipt.lease).filter(|receipt| last != Some(*receipt)) else {
+            continue;
+        };
         last = Some(receipt);
         let Ok(status) = config.client.status().await else { continue };
         let other = Receipt { samples: receipt.samples + 1, ..receipt };

@@ -229,4 +229,3 @@ impl World<'_> {
         (step == 0 || agreed == Some(stepped.before)).then_some(stepped.after)
     }
 }
-

@@ -162,7 +162,11 @@ impl Liar {
         }
         let sets_up = matches!(
             request,
-            Request::Start { .. } | Request::Shard { .. } | Request::Assign { .. } | Request::Restore { .. } | Request::LoadModel { .. }
+            Request::Start { .. }
+                | Request::Shard { .. }
+                | Request::Assign { .. }
+                | Request::Restore { .. }
+                | Request::LoadModel { .. }
         );
         if let Some(stale) = self.stale.as_mut().filter(|_| sets_up) {
             stale.ask(&request)?;
