@@ -146,7 +146,16 @@ impl Kept {
         let Some((commitment, applied, setting)) = self.rounds.get(index as usize) else { return Ok(None) };
         let Setting { shards, team } = self.settings[*setting].clone();
         let Some((state, averages)) = self.state(*applied)? else { return Ok(None) };
-        Ok(Some(Evidence { round: commitment.round, state, averages, applied: *applied, shards, team, update: None, steps: None }))
+        Ok(Some(Evidence {
+            round: commitment.round,
+            state,
+            averages,
+            applied: *applied,
+            shards,
+            team,
+            update: None,
+            steps: None,
+        }))
     }
 
     /// The state after so many rounds: the last that was kept before it, and the averages since.

@@ -247,9 +247,7 @@ pub(crate) fn answer_of(context: &Context, audit: AuditId, found: Result<Found, 
         blind(audit, &context.key.public(), &outcome.answer(), &salt)
     };
     match found {
-        Ok(Found::Equal(outcome)) => {
-            Answer { finding: Finding::Equal { blinded: hidden(&outcome) }, outcome: Some(outcome) }
-        }
+        Ok(Found::Equal(outcome)) => Answer { finding: Finding::Equal { blinded: hidden(&outcome) }, outcome: Some(outcome) },
         Ok(Found::Different(outcome)) => {
             Answer { finding: Finding::Different { blinded: hidden(&outcome) }, outcome: Some(outcome) }
         }
@@ -303,8 +301,11 @@ async fn trace(context: &Context, duty: &AuditDuty) -> Result<(), DutyError> {
         None => trainer.round(round, evidence.team.len()).await.map_err(DutyError::trainer)?.outcome(),
     };
     let steps = trainer.trace(round).await.map_err(DutyError::trainer)?;
-    let state = match duty.worker_trace.as_ref().filter(|_| !is_worker).and_then(|theirs| first_difference(&theirs.steps, &steps)) {
-        Some(step) if (step as usize) < steps.len() => {
+    let state = match duty.worker_trace.as_ref().filter(|_| !is_worker).and_then(|theirs| first_difference(&theirs.steps, &steps))
+    {
+        // Where the worker took more steps than there are, our last one is as good as any: the one in dispute can't be computed.
+        Some(step) if !steps.is_empty() => {
+            let step = step.min(steps.len() as u32 - 1);
             let state = trainer.save_step(round, step).await.map_err(DutyError::trainer)?;
             Some(context.client.put_blob(&context.key, &context.chain, state, COPIES).await?)
         }

@@ -109,7 +109,8 @@ impl Book {
         }
         self.last = Some(outcome);
         self.sequence = self.sequence.checked_add(1)?;
-        let Tally { from, rounds, samples, cpu_ms, parameters, commitments, committed, loss_micro } = self.tally.unwrap_or_default();
+        let Tally { from, rounds, samples, cpu_ms, parameters, commitments, committed, loss_micro } =
+            self.tally.unwrap_or_default();
         Some(Receipt {
             job: self.job,
             lease: self.lease,

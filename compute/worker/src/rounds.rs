@@ -22,8 +22,8 @@ use deepmarket_types::{Checkpoint, FailureReason, Hash};
 
 use crate::{
     TrainerError,
-    checkpoints::{self, Checkpoints},
     archive::Setting,
+    checkpoints::{self, Checkpoints},
     committer::Committer,
     error::LeaseFailure,
     holdings::{Holdings, Plan, Share, Speeds, expected_speeds},

@@ -195,8 +195,7 @@ mod tests {
     #[test]
     fn a_member_that_sends_one_thing_and_tells_another_is_noticed() {
         let [a, b, c, d] = [b"a", b"b", b"c", b"d"].map(|bytes| Hash::of(bytes));
-        let note =
-            RoundNote { parameters: a, computed_us: 1, samples: 1, sees: 1, is_ready: true, parts: vec![a, b, c, d] };
+        let note = RoundNote { parameters: a, computed_us: 1, samples: 1, sees: 1, is_ready: true, parts: vec![a, b, c, d] };
         assert!(note.sent(&[Some(b), Some(d)], 1, 2) && note.sent(&[Some(a), None], 0, 2));
         assert!(!note.sent(&[Some(b), Some(c)], 1, 2));
         assert!(!note.sent(&[Some(b), Some(d), Some(a)], 1, 2), "it tells too few");

@@ -9,7 +9,9 @@ use deepmarket_types::{Action, Finding, Hash, Height, LeaseOutcome, Receipt, Rou
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use liar::{Lie, lying_trainer};
+pub use liar::{Lie, Real, lying_trainer};
+
+pub use crate::{committer::round_salt, replay::contradiction};
 
 use crate::{
     WorkerConfig, WorkerError, agent,
@@ -124,7 +126,9 @@ async fn contradict(config: WorkerConfig) {
         let files = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
         let receipts = files.filter_map(|file| decode::<Receipt>(&fs::read(file.path()).ok()?).ok());
         let running = receipts.filter(|receipt| receipt.outcome == LeaseOutcome::Running && receipt.rounds > receipt.from);
-        let Some(receipt) = running.max_by_key(|receipt| receipt.lease).filter(|receipt| last != Some(*receipt)) else { continue };
+        let Some(receipt) = running.max_by_key(|receipt| receipt.lease).filter(|receipt| last != Some(*receipt)) else {
+            continue;
+        };
         last = Some(receipt);
         let Ok(status) = config.client.status().await else { continue };
         let other = Receipt { samples: receipt.samples + 1, ..receipt };
