@@ -6,7 +6,7 @@ use deepmarket_types::{
 
 /// The salt of a round's seal. It follows from the machine's secret key, so that nobody guesses it and it needn't be stored to be
 /// shown; and from the round, so that one that was shown tells nothing of the others.
-pub(crate) fn round_salt(key: &SecretKey, chain: &ChainId, lease: LeaseId, round: u64) -> Hash {
+pub fn round_salt(key: &SecretKey, chain: &ChainId, lease: LeaseId, round: u64) -> Hash {
     let numbers = [lease.0, round].map(u64::to_le_bytes).concat();
     Hash::tagged("deepmarket/v1/round-salt", &[&key.seed(), &chain.0, &numbers])
 }

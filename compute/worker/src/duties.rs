@@ -303,7 +303,9 @@ async fn trace(context: &Context, duty: &AuditDuty) -> Result<(), DutyError> {
     let steps = trainer.trace(round).await.map_err(DutyError::trainer)?;
     let state = match duty.worker_trace.as_ref().filter(|_| !is_worker).and_then(|theirs| first_difference(&theirs.steps, &steps))
     {
-        Some(step) if (step as usize) < steps.len() => {
+        // Where the worker took more steps than there are, our last one is as good as any: the one in dispute can't be computed.
+        Some(step) if !steps.is_empty() => {
+            let step = step.min(steps.len() as u32 - 1);
             let state = trainer.save_step(round, step).await.map_err(DutyError::trainer)?;
             Some(context.client.put_blob(&context.key, &context.chain, state, COPIES).await?)
         }

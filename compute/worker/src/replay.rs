@@ -7,7 +7,6 @@
 //!                                     └─ parameters as in the lease's receipts? ─▶ unusable
 //! ```
 
-use std::path::Path;
 
 use deepmarket_api::{ApiError, AuditDuty, Client};
 use deepmarket_job::{
@@ -19,7 +18,7 @@ use deepmarket_types::{FailureReason, Hash};
 use crate::{
     TrainerError,
     data::{MAX_MANIFEST_BYTES, Source},
-    trainer::{TrainerLimits, TrainerProcess},
+    trainer::{TrainerProcess, TrainerProgram},
 };
 
 /// Why a round can't be computed again.
@@ -100,13 +99,12 @@ impl Subject {
     /// A trainer with the round's shards.
     pub async fn trainer(
         &self,
-        program: &Path,
+        program: &TrainerProgram,
         duty: &AuditDuty,
         blobs: &Blobs<'_>,
         shards: &[u32],
     ) -> Result<TrainerProcess, ReplayError> {
-        let ram_mib = Some(duty.resources.ram_mib);
-        let mut trainer = TrainerProcess::spawn(program, &TrainerLimits { ram_mib }).map_err(ReplayError::ours)?;
+        let mut trainer = program.start(&duty.resources).map_err(ReplayError::ours)?;
         let (seed, world) = (duty.seed, duty.world);
         let train_samples = self.shards.iter().map(|shard| shard.samples).sum();
         let (spec, data) = (self.spec.to_bytes(), self.manifest.to_bytes());
@@ -123,7 +121,7 @@ impl Subject {
     /// A trainer at the state before the audited round.
     pub async fn replay(
         &self,
-        program: &Path,
+        program: &TrainerProgram,
         duty: &AuditDuty,
         blobs: &Blobs<'_>,
         evidence: &Evidence,
@@ -151,7 +149,7 @@ impl Subject {
 ///
 /// Where a round begins isn't checked beyond that and [`check_parameters`]: members of a team compare their parameters after each
 /// round, and a worker alone who begins elsewhere computes as much as an honest one.
-fn contradiction(evidence: &Evidence, duty: &AuditDuty, spec: &JobSpec, shards: u32) -> Option<String> {
+pub fn contradiction(evidence: &Evidence, duty: &AuditDuty, spec: &JobSpec, shards: u32) -> Option<String> {
     let Evidence { round, averages, applied, shards: own, team, .. } = evidence;
     let disclosed = duty.disclosed.as_ref()?;
     if *round != disclosed.commitment.round || *round >= duty.rounds.1 {
@@ -200,7 +198,7 @@ fn check_parameters(duty: &AuditDuty, at: u64, parameters: &Hash) -> Result<(), 
 #[cfg(test)]
 pub(crate) mod tests {
     use deepmarket_api::{AuditTask, DisclosedView};
-    use deepmarket_types::{AuditId, JobId, LeaseId, MachineId, Resources, RoundCommitment, TimeMs};
+    use deepmarket_types::{AuditId, JobId, LeaseId, MachineId, Resources, RoundCommitment, SecretKey, TimeMs};
 
     use super::*;
 
@@ -213,7 +211,7 @@ pub(crate) mod tests {
             job: JobId(1),
             lease: LeaseId(5),
             rank: 2,
-            machine: MachineId::default(),
+            machine: MachineId::from_key(&SecretKey::from_seed([1; 32]).public()),
             sequence: 9,
             index: 40,
             committed: (36, 44),
@@ -258,8 +256,8 @@ pub(crate) mod tests {
             contradiction(&evidence, &duty(), &spec(Mode::Sync), 6)
         };
         assert_eq!(found(|_| {}), None);
-        for change in [
-            |e: &mut Evidence| e.round = 41,
+        let changes: [fn(&mut Evidence); 11] = [
+            |e| e.round = 41,
             |e| e.shards = vec![4, 1],
             |e| e.shards = vec![1, 1],
             |e| e.shards = vec![1, 6],
@@ -270,7 +268,8 @@ pub(crate) mod tests {
             |e| e.applied = 39,
             |e| e.applied = 41,
             |e| e.averages = vec![vec![]; 41],
-        ] {
+        ];
+        for change in changes {
             assert!(found(change).is_some());
         }
         assert_eq!(found(|e| (e.team, e.shards) = (vec![2], (0..6).collect())), None);

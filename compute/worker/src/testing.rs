@@ -9,7 +9,9 @@ use deepmarket_types::{Action, Finding, Hash, Height, LeaseOutcome, Receipt, Rou
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use liar::{Lie, lying_trainer};
+pub use liar::{Lie, Real, lying_trainer};
+
+pub use crate::{committer::round_salt, replay::contradiction};
 
 use crate::{
     WorkerConfig, WorkerError, agent,

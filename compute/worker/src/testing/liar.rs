@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, PipeReader, PipeWriter, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
     str::FromStr,
     thread::sleep,
     time::{Duration, Instant},
@@ -61,12 +62,13 @@ impl FromStr for Lie {
     }
 }
 
-/// Serves an agent over stdin and stdout, lying, until it is told to stop. `arguments` are what the real trainer is started with.
-pub fn lying_trainer(real: &Path, lie: &Lie, arguments: &[String]) -> io::Result<()> {
+/// Serves an agent over stdin and stdout, lying, until it is told to stop. `start` gives the real trainer that it asks:
+/// [`Real::program`], or [`Real::in_a_thread`] where this process is confined as a trainer is and may start none.
+pub fn lying_trainer(lie: &Lie, start: impl Fn() -> io::Result<Real>) -> io::Result<()> {
     let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
     let mut liar = Liar {
-        real: Real::start(real, arguments)?,
-        stale: matches!(lie, Lie::OldParameters).then(|| Real::start(real, arguments)).transpose()?,
+        real: start()?,
+        stale: matches!(lie, Lie::OldParameters).then(start).transpose()?,
         lie: lie.clone(),
         schedule: None,
         is_local: false,
@@ -88,30 +90,40 @@ pub fn lying_trainer(real: &Path, lie: &Lie, arguments: &[String]) -> io::Result
 }
 
 /// A real trainer.
-struct Real {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
+pub struct Real {
+    to: Box<dyn Write>,
+    from: Box<dyn Read>,
+    child: Option<Child>,
 }
 
 impl Drop for Real {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
     }
 }
 
 impl Real {
-    fn start(program: &Path, arguments: &[String]) -> io::Result<Real> {
-        let mut child = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// A program.
+    pub fn program(path: &Path, arguments: &[String]) -> io::Result<Real> {
+        let mut child = Command::new(path).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let missing = || io::Error::other("the process has no pipes");
-        let (stdin, stdout) = (child.stdin.take().ok_or_else(missing)?, child.stdout.take().ok_or_else(missing)?);
-        Ok(Real { child, stdin, stdout })
+        let (to, from) = (child.stdin.take().ok_or_else(missing)?, child.stdout.take().ok_or_else(missing)?);
+        Ok(Real { to: Box::new(to), from: Box::new(from), child: Some(child) })
+    }
+
+    /// A thread of this process: `serve` reads requests and writes replies until the pipe is closed, as the trainer's library does.
+    pub fn in_a_thread(serve: impl FnOnce(PipeReader, PipeWriter) + Send + 'static) -> io::Result<Real> {
+        let ((requests, to), (from, replies)) = (io::pipe()?, io::pipe()?);
+        std::thread::spawn(move || serve(requests, replies));
+        Ok(Real { to: Box::new(to), from: Box::new(from), child: None })
     }
 
     fn ask(&mut self, request: &Request) -> io::Result<Reply> {
-        write_frame(&mut self.stdin, request)?;
-        read_frame(&mut self.stdout)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        write_frame(&mut self.to, request)?;
+        read_frame(&mut self.from)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 

@@ -6,12 +6,14 @@
 //!
 //! This is a test without the usual harness: the program starts itself again as the stand-in trainer.
 
+mod audits;
 mod gateway;
 mod trainer;
 
 use std::{
     fs,
     future::Future,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     pin::Pin,
     time::{Duration, Instant},
@@ -26,17 +28,16 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Under this name the program is the stand-in trainer of the machine in whose folder it is.
-const TRAINER: &str = "trainer";
-
 type Scenario = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 
 fn main() {
-    let this = PathBuf::from(std::env::args_os().next().unwrap_or_default());
-    if this.file_name().is_some_and(|name| name == TRAINER) {
-        return trainer::serve(this.parent().unwrap());
-    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().map(String::as_str) == Some("stand-in-trainer") {
+        return trainer::serve(Path::new(&arguments[1]));
+    }
+    if arguments.first().map(String::as_str) == Some("lying-trainer") {
+        return audits::lie(&arguments[1..]);
+    }
     let scenarios: &[Scenario] = &[
         ("three_agents_train_report_and_agree_while_the_gateway_goes_away", || Box::pin(finishes("steady", true))),
         ("a_gateway_that_lags_behind_stops_nothing", || Box::pin(lags())),
@@ -53,6 +54,16 @@ fn main() {
         ("an_agent_that_was_restarted_gives_its_lease_back", || Box::pin(restarted())),
         ("a_job_that_is_stopped_leaves_its_last_checkpoint", || Box::pin(keeps_a_checkpoint())),
         ("data_that_nobody_has_fails_the_lease_with_that_reason", || Box::pin(no_data())),
+        ("any_round_is_opened_when_it_is_drawn_and_another_agent_finds_it_right", || Box::pin(audits::pass())),
+        ("with_the_real_trainer_another_machine_gets_the_very_answer", || Box::pin(audits::real_passes("real"))),
+        ("in_async_too", || Box::pin(audits::real_passes("real-async"))),
+        ("in_local_too", || Box::pin(audits::real_passes("real-local"))),
+        ("an_auditor_that_was_restarted_shows_the_answer_that_it_gave", || Box::pin(audits::restarted())),
+        ("inputs_or_leaves_that_lie_are_found", || Box::pin(audits::lies())),
+        ("for_an_auditor_of_another_class_the_update_is_shown", || Box::pin(audits::another_class())),
+        ("a_trainer_that_works_on_fewer_samples_than_it_tells_is_found", || Box::pin(audits::a_liar_is_found())),
+        ("a_disputed_step_is_shown_by_both_sides_and_judged", || Box::pin(audits::disputed())),
+        ("an_owner_who_comes_back_is_still_paid_for_what_is_drawn_at_once", || Box::pin(audits::owner_returns())),
     ];
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     if arguments.iter().any(|argument| argument == "--list") {
@@ -72,6 +83,8 @@ struct Market {
     gateway: Gateway,
     agents: Vec<Agent>,
     folder: TempDir,
+    /// The trainer's program for a machine's home.
+    program: Box<dyn Fn(&Path) -> PathBuf>,
 }
 
 struct Agent {
@@ -85,10 +98,14 @@ fn machine_key(number: u8) -> SecretKey {
 
 impl Market {
     async fn start() -> Market {
+        Self::start_with(Box::new(trainer_program)).await
+    }
+
+    async fn start_with(program: Box<dyn Fn(&Path) -> PathBuf>) -> Market {
         let folder = tempfile::tempdir().unwrap();
         let keys: Vec<SecretKey> = (0..3).map(machine_key).collect();
         let gateway = Gateway::start(&keys, &folder.path().join("gateway")).await;
-        let mut market = Market { gateway, agents: Vec::new(), folder };
+        let mut market = Market { gateway, agents: Vec::new(), folder, program };
         for number in 0..3 {
             let agent = market.agent(number);
             market.agents.push(agent);
@@ -101,7 +118,7 @@ impl Market {
         let home = self.folder.path().join(format!("machine-{number}"));
         fs::create_dir_all(&home).unwrap();
         let config = WorkerConfig {
-            trainer: trainer_program(&home),
+            trainer: (self.program)(&home),
             home,
             chain: chain(),
             key: machine_key(number),
@@ -122,15 +139,9 @@ impl Market {
         }
     }
 
-    /// The trainers that run: confined as they are, they can't tell of themselves.
     fn trainers(&self) -> Vec<u32> {
-        let is_ours = |pid: &u32| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let program = String::from_utf8_lossy(command.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
-            Path::new(&program).starts_with(self.folder.path()) && is_alive(*pid)
-        };
-        let names = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
-        names.filter_map(|name| name.to_str()?.parse().ok()).filter(is_ours).collect()
+        let pids = (0..3).filter_map(|n| fs::read_to_string(self.folder.path().join(format!("machine-{n}/pid"))).ok());
+        pids.filter_map(|pid| pid.trim().parse().ok()).filter(|pid| is_alive(*pid)).collect()
     }
 
     async fn end(self) {
@@ -151,13 +162,18 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }
 
-/// This very program in a machine's folder, under the trainer's name.
+/// A script that starts this very program as the stand-in trainer.
 fn trainer_program(home: &Path) -> PathBuf {
-    let path = home.join(TRAINER);
+    script(home, &["stand-in-trainer", home.to_str().unwrap()])
+}
+
+/// A script that starts this very program with some arguments before its own.
+fn script(home: &Path, arguments: &[&str]) -> PathBuf {
+    let path = home.join("trainer");
     let this = std::env::current_exe().unwrap();
-    if !path.exists() && fs::hard_link(&this, &path).is_err() {
-        fs::copy(&this, &path).unwrap();
-    }
+    let arguments: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+    fs::write(&path, format!("#!/bin/sh\nexec '{}' {} \"$@\"\n", this.display(), arguments.join(" "))).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
 

@@ -184,7 +184,7 @@ fn judge(genesis: &Genesis, key: &SecretKey, stop: &CancellationToken) -> Outcom
     let (own, others): (Vec<_>, Vec<_>) = genesis.validators.iter().partition(|validator| validator.key == key.public());
     let gateways = own.into_iter().chain(others).map(|validator| validator.gateway.clone()).collect();
     let chain = genesis.chain_id();
-    let config = JudgeConfig { chain, key: key.clone(), client: Client::new(gateways)?.only(chain), trainer };
+    let config = JudgeConfig { chain, key: key.clone(), client: Client::new(gateways)?.only(chain), trainer: trainer.into() };
     Ok(Some(tokio::spawn(judge_disputes(config, stop.clone()))))
 }
 
