@@ -40,8 +40,8 @@ const REGISTRAR: PublicKey = PublicKey([200; 32]);
 const BORROWER: PublicKey = PublicKey([201; 32]);
 
 /// One job's training, as far as its team has come.
-struct Training {
-    setting: Setting,
+pub(super) struct Training {
+    pub(super) setting: Setting,
     generation: u32,
     members: Vec<LeaseId>,
     /// What the first member holds: where others go on.
@@ -69,7 +69,7 @@ pub struct World<'a> {
     pub(super) validators: Vec<SecretKey>,
     pub(super) lenders: Vec<Lender>,
     pub(super) machines: BTreeMap<MachineId, usize>,
-    trainings: BTreeMap<JobId, Training>,
+    pub(super) trainings: BTreeMap<JobId, Training>,
     pub(super) workers: BTreeMap<LeaseId, Worker>,
     pub(super) blobs: BTreeMap<Hash, Rc<Vec<u8>>>,
     /// Audits that are not closed.
