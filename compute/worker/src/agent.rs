@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    WorkerError,
+    TrainerProgram, WorkerError,
     answers::Answers,
     duties, heartbeat,
     journal::Journal,

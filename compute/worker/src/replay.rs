@@ -7,7 +7,6 @@
 //!                                     └─ parameters as in the lease's receipts? ─▶ unusable
 //! ```
 
-
 use deepmarket_api::{ApiError, AuditDuty, Client};
 use deepmarket_job::{
     DatasetManifest, Evidence, JobSpec, Mode, Shard,

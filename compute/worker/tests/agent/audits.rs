@@ -281,7 +281,7 @@ pub async fn disputed() {
         chain: chain(),
         key: SecretKey::from_seed([7; 32]),
         client: Client::new(vec![market.gateway.url.clone()]).unwrap(),
-        trainer,
+        trainer: trainer.into(),
     };
     let base = market.gateway.state().audits[&audit].clone();
     let judged = async |step: u32, before, state| {

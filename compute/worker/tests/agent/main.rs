@@ -22,7 +22,7 @@ use std::{
 use deepmarket_api::{Client, ProgressKind};
 use deepmarket_job::Predictions;
 use deepmarket_types::{FailureReason, LeaseOutcome, LeaseState, SecretKey};
-use deepmarket_worker::{WorkerConfig, run};
+use deepmarket_worker::{Means, TrainerProgram, WorkerConfig, run};
 use gateway::{Gateway, chain};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -118,7 +118,8 @@ impl Market {
         let home = self.folder.path().join(format!("machine-{number}"));
         fs::create_dir_all(&home).unwrap();
         let config = WorkerConfig {
-            trainer: (self.program)(&home),
+            // The stand-ins are scripts that start other programs.
+            trainer: TrainerProgram { path: (self.program)(&home), means: Means::WatchedOnly },
             home,
             chain: chain(),
             key: machine_key(number),
