@@ -68,7 +68,11 @@ impl Ledger {
     /// [`Ledger::check_receipt`] for mempools: a second receipt of one number is let through once, so that the chain sees it.
     pub(crate) fn precheck_receipt(&self, signer: &PublicKey, receipt: &Receipt) -> Result<(), Rejection> {
         match self.check_receipt(signer, receipt) {
-            Err(Rejection::ReceiptEquivocates { lease, .. }) if self.has_audits() && !self.leases[&lease].is_suspect => Ok(()),
+            Err(Rejection::ReceiptEquivocates { lease, .. })
+                if self.has_audits() && self.leases[&lease].suspect_from.is_none() =>
+            {
+                Ok(())
+            }
             result => result,
         }
     }

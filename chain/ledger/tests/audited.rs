@@ -134,6 +134,7 @@ fn play_market(seed: u64, seen: &mut BTreeMap<String, u64>) {
     let mut random = Random(seed);
     let params = params(&mut random);
     let mut cast = Cast::new(params, &MACHINES);
+    cast.market.thorough = false;
     let mut said: Vec<VerifiedTransaction> = Vec::new();
     for block in 0..BLOCKS {
         // The end is quiet: what is open can come to its end.
@@ -167,6 +168,10 @@ fn play_market(seed: u64, seen: &mut BTreeMap<String, u64>) {
         said.extend(words.iter().filter(|word| word.body().nonce == 0).cloned());
         let ms = if is_quiet { 2_000 } else { 200 + random.below(4_000) };
         cast.say(ms, words);
+        cast.market.ledger.check_invariants().expect("an invariant is broken");
+        if block % 10 == 0 {
+            cast.market.check();
+        }
     }
 
     let ledger = &cast.market.ledger;
@@ -196,9 +201,9 @@ fn in_random_markets_nobody_honest_is_punished_and_no_faker_passes() {
     let mut seen = BTreeMap::new();
     (0..markets).for_each(|seed| play_market(seed, &mut seen));
     println!("audits by worker and verdict: {seen:?}");
-    for expected in
-        [(false, AuditVerdict::Passed), (true, AuditVerdict::False), (false, AuditVerdict::Silent), (false, AuditVerdict::Void)]
-    {
-        assert!(seen.get(&expected).is_some_and(|count| *count > 0), "{expected:?} never happened");
+    use AuditVerdict::{False, Passed, Silent, Void};
+    for (is_faker, verdict) in [(false, Passed), (true, False), (false, Silent), (false, Void)] {
+        let expected = named(is_faker, verdict);
+        assert!(seen.contains_key(&expected), "never happened: {expected}");
     }
 }
