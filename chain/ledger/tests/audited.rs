@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use cast::{Character::*, *};
-use deepmarket_ledger::{AuditParams, Params};
+use deepmarket_ledger::{Audit, AuditParams, Params};
 use deepmarket_types::*;
 use support::*;
 
@@ -56,6 +56,22 @@ const MACHINES: [(u8, u8, cast::Character); 12] = [
     (11, 11, LiesAndHides),
     (12, 12, FindsUnusable),
     (13, 13, NeverShows),
+];
+
+/// Where enough are honest, and nobody is ever away.
+const MOSTLY_HONEST: [(u8, u8, cast::Character); 12] = [
+    (1, 1, Honest),
+    (2, 2, Fakes(0)),
+    (3, 3, Honest),
+    (4, 4, Lies),
+    (5, 5, Honest),
+    (6, 6, SaysYes),
+    (7, 7, Honest),
+    (8, 8, Fakes(3)),
+    (10, 10, Honest),
+    (11, 11, Honest),
+    (12, 12, Honest),
+    (13, 13, Honest),
 ];
 
 fn params(random: &mut Random) -> Params {
@@ -193,6 +209,45 @@ fn play_market(seed: u64, seen: &mut BTreeMap<String, u64>) {
             assert!(matches!(character, Lies | LiesAndHides | SaysYes), "market {seed}: {character:?} was called false");
         }
     }
+}
+
+#[test]
+fn where_enough_are_honest_and_awake_every_faker_that_was_audited_is_punished_and_nobody_else() {
+    let mut punished = 0;
+    for seed in 0..6 {
+        let mut random = Random(1_000 + seed);
+        let mut params = params(&mut random);
+        (params.audit.wait_ms, params.audit.strikes) = (600_000, 1_000);
+        let mut cast = Cast::new(params, &MOSTLY_HONEST);
+        cast.market.thorough = false;
+        for _ in 0..60 {
+            let mut words = cast.answers();
+            if random.percent(20) {
+                let workers = 1 + random.below(3) as u32;
+                let asked = spec(workers, workers, 20_000 + random.below(500_000));
+                words.push(cast.market.next(person(9), Action::Borrow { spec: asked.to_bytes() }));
+            }
+            words.extend(receipts(&mut random, &mut cast));
+            cast.say(200 + random.below(4_000), words);
+            cast.market.ledger.check_invariants().expect("an invariant is broken");
+        }
+        let jobs: Vec<JobId> = cast.market.ledger.jobs().filter(|job| !job.state.is_closed()).map(|job| job.id).collect();
+        for job in jobs {
+            assert_eq!(cast.market.send(person(9), Action::Cancel { job }), 0);
+        }
+        cast.until("all audits are over", |cast| cast.market.ledger.open_audits().next().is_none());
+        cast.market.check();
+        let is_faker = |audit: &Audit| matches!(cast.character(audit.machine), Fakes(_));
+        for audit in cast.market.ledger.audits() {
+            let expected = if is_faker(audit) { AuditVerdict::False } else { AuditVerdict::Passed };
+            assert_eq!(audit.state, AuditState::Closed(expected), "market {seed}: {}", audit.id);
+        }
+        let found = cast.market.ledger.audits().filter(|audit| is_faker(audit)).count();
+        let strikes = [2, 8].map(|number| cast.account(number).strikes as usize);
+        assert_eq!(strikes.iter().sum::<usize>(), found, "market {seed}: one strike for each");
+        punished += found;
+    }
+    assert!(punished > 20, "{punished} fakers were found");
 }
 
 #[test]
