@@ -12,6 +12,7 @@
 //! Round(0) ────────────────────▶ computes              ─▶ Update
 //! Apply(average over ranks) ───▶ steps, or takes over  ─▶ Applied
 //! … Round(n), Apply, Evaluate, Save, Restore, Assign …
+//! Trace(n), SaveStep(n, k), Step(n, k, state): the steps of a round, for who checks it
 //! Export ──────────────────────▶                       ─▶ Model
 //! Stop ────────────────────────▶                       ─▶ Bye
 //! ```

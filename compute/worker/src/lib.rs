@@ -37,6 +37,7 @@ mod progress;
 mod receipts;
 mod rounds;
 mod standing;
+pub mod tolerance;
 mod trainer;
 
 pub use agent::{WorkerConfig, run};
