@@ -9,6 +9,7 @@ use crate::{
     model_file,
     network::{Network, to_vec},
     optimizer::{OptimizerState, float},
+    round::stretch,
     samples::Samples,
 };
 
@@ -36,6 +37,8 @@ pub struct Trainer {
     pub(crate) validate: Samples,
     /// Shards of the whole training split.
     pub(crate) shards: u32,
+    /// Local steps from one hashed state to the next.
+    pub(crate) stretch: u64,
 }
 
 /// What an evaluation gave.
@@ -54,12 +57,15 @@ impl Trainer {
     /// ranks.
     pub fn new(spec: JobSpec, manifest: DatasetManifest, seed: Hash, world: u32, train_samples: u64) -> Result<Trainer, Failure> {
         crate::fix_blocking();
-        spec.check_with(&manifest)?;
+        let size = spec.check_with(&manifest)?;
         let network = Network::new(&spec.model)?;
         let values = initial_values(&network, spec.training.seed);
+        let optimizer = OptimizerState::new(&spec.training.optimizer, network.parameters);
+        let state = values.len() + optimizer.first.len() + optimizer.second.len();
         Ok(Trainer {
             schedule: Schedule::new(&spec, train_samples, world),
-            optimizer: OptimizerState::new(&spec.training.optimizer, network.parameters),
+            stretch: stretch(size.multiply_adds, spec.training.batch, state),
+            optimizer,
             pending: None,
             outer: match spec.training.mode {
                 Mode::Local { outer: Outer::Nesterov { .. }, .. } => vec![0.0; network.parameters],

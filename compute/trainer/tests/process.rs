@@ -15,7 +15,7 @@ use deepmarket_job::{
     DatasetManifest, Decimal, Features, JobSpec, Shard, Split, Targets,
     protocol::{EXIT_OUT_OF_MEMORY, Part, Reply, Request},
 };
-use deepmarket_types::{FailureReason, Hash};
+use deepmarket_types::{FailureReason, Hash, steps_root};
 
 const LAYERS: &str = "{ conv2d = { out = 4, kernel = 3, padding = 1 } }, { batch_norm = {} }, \"relu\", { max_pool2d = { kernel = 2 } }, \
                       { dropout = { rate = 0.25 } }, \"flatten\", { linear = { out = 4 } }";
@@ -123,6 +123,65 @@ fn a_job_that_moves_to_new_processes_half_way_gives_the_same_bytes() {
     }
     moved.extend((10..20).map(|number| round(&mut second, number)));
     assert_eq!(essence(&moved), essence(&expected));
+}
+
+/// Inputs, steps and output of a round.
+fn outcome(process: &mut Process, round: u64) -> [Hash; 3] {
+    match process.ask(&Request::Round { round }) {
+        Reply::Update { inputs, steps, output, .. } => [inputs, steps, output],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_auditor_and_a_judge_in_other_processes_get_what_the_worker_got() {
+    let dataset = dataset();
+    for (mode, kept_at) in [("\"sync\"", 3), ("{ local = { steps = 4 } }", 6)] {
+        let spec = spec(mode, &dataset);
+        let mut ranks = start(2, &spec, &dataset);
+        let (mut state, mut averages) = (Vec::new(), Vec::new());
+        for number in 0..6 {
+            if number == kept_at {
+                state = save(&mut ranks[1]);
+            }
+            averages.push(round(&mut ranks, number).average);
+        }
+        if kept_at == 6 {
+            state = save(&mut ranks[1]);
+        }
+        let expected = outcome(&mut ranks[1], 6);
+
+        let mut others = start(2, &spec, &dataset);
+        let [_, auditor] = &mut others[..] else { panic!("two ranks") };
+        assert!(matches!(auditor.ask(&Request::Restore { state }), Reply::Restored { .. }));
+        for values in &averages[kept_at as usize..] {
+            assert!(matches!(auditor.ask(&Request::Apply { values: values.clone() }), Reply::Applied { .. }));
+        }
+        assert_eq!(outcome(auditor, 6), expected, "{mode}");
+        let Reply::Traced { inputs, output, steps, .. } = auditor.ask(&Request::Trace { round: 6 }) else { panic!("no trace") };
+        assert_eq!([inputs, steps_root(&steps), output], expected);
+
+        let mut judges = start(2, &spec, &dataset);
+        let mut last = None;
+        for (step, hash) in (0..).zip(&steps) {
+            let Reply::Saved { state, .. } = auditor.ask(&Request::SaveStep { round: 6, step }) else { panic!("not saved") };
+            match judges[1].ask(&Request::Step { round: 6, step, state }) {
+                Reply::Stepped { inputs: of_step, before, after } => {
+                    assert_eq!((of_step, after), ((step == 0).then_some(inputs), *hash), "{mode}, step {step}");
+                    assert!(last.is_none_or(|last| last == before));
+                    last = Some(after);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn save(process: &mut Process) -> Vec<u8> {
+    match process.ask(&Request::Save { trained: 0 }) {
+        Reply::Saved { state, .. } => state,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
