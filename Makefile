@@ -49,15 +49,18 @@ bench: build mnist ## Measure trainer, workers and ledger; prints a table, write
 simulation: ## Live thousands of virtual days under both price policies; writes docs/prices.md and docs/prices.svg
 	@cargo run --release --locked -p deepmarket-tests --example simulation
 
+.PHONY: zoo
+zoo: ## Plant a thousand cheats in simulated markets and see which are caught; writes docs/zoo.md
+	@cargo run --release --locked -p deepmarket-tests --example zoo
+
 .PHONY: check
-check: packages ## Formatting, lints and licences
+check: packages ## Formatting, lints, and cargo deny: licences, sources, advisories
 	@scripts/packages.sh pluto
 	@scripts/page.sh check
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --all-targets -- -D warnings
 	@cargo clippy --release --locked -p deepmarket-pluto -p deepmarket-window-tests --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check; \
-	 else echo "cargo-deny is not installed: licences and advisories were not checked (cargo install cargo-deny)"; fi
+	@scripts/deny.sh
 
 .PHONY: packages
 packages: ## Install the Debian packages that the build needs; does nothing where they are there

@@ -5,5 +5,6 @@ pub mod proxy;
 pub mod simulation;
 pub mod spec;
 pub mod virtual_chain;
+pub mod zoo;
 
 pub use deepmarket_test_market::*;

@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pluto", &["types", "genesis", "job", "api", "wallet"]),
     ("test-market", &[]),
     ("window-tests", &["test-market"]),
-    ("tests", &["types", "job", "ledger", "genesis", "api", "test-market"]),
+    ("tests", &["types", "job", "ledger", "genesis", "dataset", "trainer", "net", "api", "test-market"]),
 ];
 
 /// The only crate of ours that may name an engine.

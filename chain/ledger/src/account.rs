@@ -26,6 +26,12 @@ pub struct Account {
     pub machines: u32,
     /// How many of its jobs are not closed.
     pub open_jobs: u32,
+    /// Receipts of its machines that went through the draw of audits.
+    pub windows: u32,
+    /// Audits that found its machines' work right.
+    pub audits_passed: u32,
+    /// False receipts and answers of its machines. At [`AuditParams::strikes`](crate::AuditParams::strikes) it is barred from lending.
+    pub strikes: u32,
 }
 
 impl Account {
@@ -94,6 +100,9 @@ impl Change<'_> {
             reliability: 500,
             machines: 0,
             open_jobs: 0,
+            windows: 0,
+            audits_passed: 0,
+            strikes: 0,
         };
         let id = account.id;
         self.ledger.index.add_account(&account);

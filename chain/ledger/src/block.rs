@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
 use deepmarket_types::{
-    AccountId, Action, Disclosure, Event, Hash, Header, Height, MAX_BLOCK_BYTES, MachineId, PublicKey, SlotPrices, TimeMs,
-    TransactionResult, VerifiedTransaction, encode,
+    AccountId, Action, Event, Hash, Header, Height, MAX_BLOCK_BYTES, MachineId, PublicKey, SlotPrices, TimeMs, TransactionResult,
+    VerifiedTransaction, encode,
 };
 
 use crate::{Ledger, Rejection, StateKey, Writes, change::Change};
@@ -187,7 +187,7 @@ impl Ledger {
         let mut change = Change::new(self, header);
         change.touch(StateKey::Tip);
         change.touch(StateKey::Statistics);
-        let _draws = change.mix_beacon();
+        let draws = change.mix_beacon();
         let due_offers = change.due_offers();
         let results = transactions.iter().map(|transaction| change.transaction(transaction)).collect();
         change.move_offers(&due_offers);
@@ -195,11 +195,14 @@ impl Ledger {
             change.reprice_offers();
         }
         change.lose_silent_machines();
+        change.move_audits(&draws);
         change.drop_outvoted();
         change.let_join();
         change.tell_members();
         change.forget_void_invites();
         change.stop_exhausted_jobs();
+        change.vest_windows();
+        change.give_audits();
         change.match_jobs();
         if let Err(broken) = change.ledger.check_touched(change.touched()) {
             panic!("invariant broken in block {}: {broken}; this validator stops rather than guess", header.height);
@@ -220,7 +223,7 @@ impl Ledger {
         let now = self.time().plus(1);
         match (&body.action, signer) {
             (Action::OpenAccount { voucher }, _) => self.check_open(&body.signer, voucher, now),
-            (Action::Receipt(receipt), _) => self.check_receipt(&body.signer, receipt),
+            (Action::Receipt(receipt), _) => self.precheck_receipt(&body.signer, receipt),
             (Action::Transfer { to, amount }, Signer::Account(id)) => self.check_transfer(id, *to, *amount),
             (Action::RegisterMachine { machine_key, config, .. }, Signer::Account(id)) => {
                 self.check_register(id, machine_key, config)
@@ -232,14 +235,11 @@ impl Ledger {
             (Action::Borrow { spec }, Signer::Account(id)) => self.check_borrow(id, spec, now).map(drop),
             (Action::Cancel { job }, Signer::Account(id)) => self.check_cancel(id, *job),
             (Action::Heartbeat { .. }, Signer::Machine(_)) => Ok(()),
-            (Action::Disclose(Disclosure { audit, .. }), _)
-            | (
-                Action::Commit { audit, .. }
-                | Action::Reveal { audit, .. }
-                | Action::Trace { audit, .. }
-                | Action::Judge { audit, .. },
-                _,
-            ) => Err(Rejection::UnknownAudit(*audit)),
+            (Action::Disclose(disclosure), _) => self.check_disclose(&body.signer, disclosure).map(drop),
+            (Action::Commit { audit, .. }, _) => self.check_commit(&body.signer, *audit).map(drop),
+            (Action::Reveal { audit, outcome, salt }, _) => self.check_reveal(&body.signer, *audit, outcome, salt).map(drop),
+            (Action::Trace { audit, trace, state }, _) => self.check_trace(&body.signer, *audit, trace, state).map(drop),
+            (Action::Judge { audit, .. }, _) => self.check_judge(&body.signer, *audit),
             (Action::Price(_), _) => Err(Rejection::PriceNotDue),
             (Action::Heartbeat { .. }, _) | (_, Signer::Machine(_) | Signer::ByAction) => {
                 unreachable!("check_signer finds a machine for heartbeats and accounts for these actions")
@@ -324,14 +324,11 @@ impl Change<'_> {
                 self.heartbeat(id, addresses.as_deref());
                 Ok(())
             }
-            (Action::Disclose(Disclosure { audit, .. }), _)
-            | (
-                Action::Commit { audit, .. }
-                | Action::Reveal { audit, .. }
-                | Action::Trace { audit, .. }
-                | Action::Judge { audit, .. },
-                _,
-            ) => Err(Rejection::UnknownAudit(*audit)),
+            (Action::Disclose(disclosure), _) => self.disclose(&body.signer, disclosure),
+            (Action::Commit { audit, finding }, _) => self.commit(&body.signer, *audit, *finding),
+            (Action::Reveal { audit, outcome, salt }, _) => self.reveal(&body.signer, *audit, outcome, salt),
+            (Action::Trace { audit, trace, state }, _) => self.trace(&body.signer, *audit, trace, *state),
+            (Action::Judge { audit, step }, _) => self.judge(&body.signer, *audit, *step),
             (Action::Price(prices), _) => {
                 // The block was checked: these are the due ones.
                 self.set_prices(*prices);

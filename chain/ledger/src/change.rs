@@ -20,13 +20,25 @@ pub(crate) struct Change<'a> {
     pub regrouped: BTreeSet<JobId>,
     /// Open jobs in which a member may be outvoted now.
     pub accused: BTreeSet<JobId>,
+    /// Machines that audit and won't be there any more.
+    pub leaving: BTreeSet<MachineId>,
+    /// Machines whose windows may vest at the block's end, though their time has passed already.
+    pub released: BTreeSet<MachineId>,
     touched: BTreeSet<StateKey>,
 }
 
 impl<'a> Change<'a> {
     pub fn new(ledger: &'a mut Ledger, header: &'a Header) -> Self {
-        let (regrouped, accused, touched) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Change { ledger, header, events: Vec::new(), regrouped, accused, touched }
+        Change {
+            ledger,
+            header,
+            events: Vec::new(),
+            regrouped: BTreeSet::new(),
+            accused: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            released: BTreeSet::new(),
+            touched: BTreeSet::new(),
+        }
     }
 
     /// The block's time.
@@ -100,15 +112,22 @@ impl<'a> Change<'a> {
         let circumstances = circumstances(&ledger.constitution, &ledger.tip, &ledger.prices);
         let before = Places::of(machine);
         let state = machine.state;
-        let could_take = (before.free, machine.free(), machine.offer);
+        let (class, could_take) = (before.class.clone(), (before.free, machine.free(), machine.offer));
         change(machine);
         machine.settle(&circumstances);
-        ledger.index.move_machine(machine, &before, &circumstances);
+        ledger.index.move_machine(machine, before, &circumstances);
         let can_take = (free_rank(machine), machine.free(), machine.offer);
         // A machine that can take work and couldn't take the same before.
-        ledger.rematch |= can_take.0.is_some() && can_take != could_take;
+        let can_take_more = can_take.0.is_some() && can_take != could_take;
+        ledger.rematch |= can_take_more;
+        // Other classes audit a worker whose own nobody offers any more.
+        ledger.reassign |= can_take_more || Places::of(machine).class != class;
         if state != machine.state {
             self.events.push(Event::Machine { machine: id, owner: machine.owner, state: machine.state });
+        }
+        // What it is auditing goes to another one.
+        if machine.auditing.is_some() && (machine.offer.is_none() || machine.lost || machine.draining) {
+            self.leaving.insert(id);
         }
         self.touched.insert(StateKey::Machine(id));
     }

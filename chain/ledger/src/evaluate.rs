@@ -2,7 +2,7 @@
 
 use deepmarket_types::{AccountId, Credits, MachineConfig, Offer, SlotClock, TimeMs, UnitPrices};
 
-use crate::{Ledger, Rejection, machine::judge_offer};
+use crate::{Ledger, Rejection, machine::judge_offer, settlement::with_fee};
 
 /// What an offer would earn in one of the next four slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,7 @@ impl Ledger {
         let open_jobs = self.jobs_of(owner).rev().filter(|job| !job.state.is_closed());
         let costs = open_jobs.take(self.params().max_open_jobs_per_account as usize).map(|job| {
             let per_worker = self.cost_between(&job.demand, &UnitPrices::default(), now, tomorrow);
+            let per_worker = with_fee(per_worker, self.fee_permille(job.audit_permille));
             let workers = (job.active.len() as u64).max(u64::from(job.min_workers));
             Credits::from_micro(per_worker.micro().saturating_mul(workers)).min(job.escrow())
         });

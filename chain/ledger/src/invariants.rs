@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use deepmarket_types::{AccountId, ChangeMode, Credits, JobId, JobState, LeaseId, LeaseState, MachineId, Resources};
+use deepmarket_types::{AccountId, AuditState, ChangeMode, Credits, JobId, JobState, LeaseId, LeaseState, MachineId, Resources};
 
 use crate::{
-    Job, Lease, Ledger, Machine, StateKey,
+    Audit, Job, Lease, Ledger, Machine, StateKey, Window,
     state::{Index, circumstances},
 };
 
@@ -24,7 +24,11 @@ impl Ledger {
                 StateKey::Machine(id) => self.check_machine(&self.machines[id])?,
                 StateKey::Lease(id) => self.check_lease(&self.leases[id])?,
                 StateKey::Account(_) | StateKey::Spec(_) | StateKey::Invite(_) => {}
-                StateKey::Audit(_) | StateKey::Window(..) | StateKey::Beacon => {}
+                StateKey::Audit(id) => self.check_audit_entry(&self.audits[id])?,
+                StateKey::Window(lease, sequence) => {
+                    self.windows.get(&(*lease, *sequence)).map_or(Ok(()), |window| self.check_window(window))?;
+                }
+                StateKey::Beacon => {}
                 StateKey::Constitution | StateKey::Tip | StateKey::Prices | StateKey::Statistics => {}
             }
         }
@@ -41,6 +45,7 @@ impl Ledger {
         let escrow: Credits = self.jobs.values().map(Job::escrow).sum();
         ensure(escrow == totals.escrow, || format!("the jobs' escrow is {escrow}, the total says {}", totals.escrow))?;
 
+        self.check_audits()?;
         let mut open_jobs: BTreeMap<AccountId, u32> = BTreeMap::new();
         let mut paid: BTreeMap<JobId, Credits> = BTreeMap::new();
         let mut earned: BTreeMap<MachineId, Credits> = BTreeMap::new();
@@ -60,8 +65,11 @@ impl Ledger {
             let machine = self.machines.get(&lease.machine).ok_or_else(|| format!("{id} has no machine"))?;
             ensure(machine.leases.contains(id) == lease.is_active(), || format!("{id} and its machine disagree"))?;
             self.check_lease(lease)?;
-            for sum in [paid.entry(lease.job).or_default(), earned.entry(lease.machine).or_default()] {
-                *sum = [*sum, lease.paid].into_iter().sum();
+            let vested = lease.paid.saturating_sub(lease.held).saturating_sub(lease.forfeited);
+            for (sum, part) in
+                [(paid.entry(lease.job).or_default(), lease.paid), (earned.entry(lease.machine).or_default(), vested)]
+            {
+                *sum = [*sum, part].into_iter().sum();
             }
         }
         for (id, job) in &self.jobs {
@@ -89,6 +97,68 @@ impl Ledger {
         self.check_index()
     }
 
+    /// Windows and audits: what is held is in windows, and fees are in the treasury or were paid to auditors.
+    fn check_audits(&self) -> Result<(), Broken> {
+        let totals = &self.tip.totals;
+        let mut held: BTreeMap<LeaseId, Credits> = BTreeMap::new();
+        for ((lease, sequence), window) in &self.windows {
+            ensure((window.lease, window.sequence) == (*lease, *sequence), || format!("a window of {lease} has a wrong name"))?;
+            ensure(self.leases.contains_key(lease), || format!("{lease} has a window and doesn't exist"))?;
+            self.check_window(window)?;
+            let sum = held.entry(*lease).or_default();
+            *sum = [*sum, window.pay].into_iter().sum();
+        }
+        let all: Credits = held.values().copied().sum();
+        ensure(all == totals.held, || format!("windows hold {all}, the total says {}", totals.held))?;
+        for (id, lease) in &self.leases {
+            let sum = held.get(id).copied().unwrap_or_default();
+            ensure(lease.held == sum, || format!("{} of {id} are held, its windows say {sum}", lease.held))?;
+        }
+        for (id, audit) in &self.audits {
+            ensure(audit.id == *id && id.0 < self.tip.next_audit, || format!("{id} has a wrong number"))?;
+            self.check_audit_entry(audit)?;
+        }
+        let fees: Credits = self.jobs.values().map(|job| job.fees).sum();
+        let paid: Credits = self.audits.values().flat_map(|audit| &audit.auditors).map(|auditor| auditor.paid).sum();
+        let spent: Credits = [paid, totals.treasury].into_iter().sum();
+        ensure(fees == spent, || format!("fees of {fees} aren't the treasury and what auditors got: {spent}"))
+    }
+
+    /// Pay that may vest does.
+    fn check_window(&self, window: &Window) -> Result<(), Broken> {
+        let Window { lease, sequence, .. } = *window;
+        let waits = self.vests(window) > self.tip.time || !window.is_drawn || self.is_audited_now(self.leases[&lease].machine);
+        ensure(waits, || format!("receipt {sequence} of {lease} is held for no reason"))?;
+        ensure(window.granted <= window.pay, || format!("receipt {sequence} of {lease} holds more starting credits than credits"))
+    }
+
+    fn check_audit_entry(&self, audit: &Audit) -> Result<(), Broken> {
+        let id = audit.id;
+        let closed = audit.closed.is_some();
+        ensure(closed == audit.is_closed(), || format!("{id} has an end or is over, but not both"))?;
+        let mut owners = BTreeSet::from([audit.lender, self.jobs[&audit.job].owner]);
+        for auditor in &audit.auditors {
+            let machine = self.machines.get(&auditor.machine).ok_or_else(|| format!("{id} has an auditor that doesn't exist"))?;
+            let computes = machine.auditing.is_some_and(|(auditing, _)| auditing == id);
+            ensure(computes == auditor.works(), || format!("{id} and its auditor {} disagree", machine.id))?;
+            ensure(owners.insert(auditor.owner), || format!("{id} has two parties of {}", auditor.owner))?;
+        }
+        let works = audit.auditors.iter().any(|auditor| auditor.works());
+        let disclosed = audit.disclosed.is_some();
+        let fits = match audit.state {
+            AuditState::Disclosing => !disclosed && audit.auditors.is_empty(),
+            AuditState::Waiting => disclosed && !works && audit.wants_auditor(),
+            AuditState::Computing => disclosed && (works || audit.canary_at.is_some()),
+            AuditState::Revealing => disclosed && !works && audit.counting().any(|auditor| !auditor.has_shown()),
+            AuditState::Tracing => disclosed && !works && audit.accuser().is_some(),
+            AuditState::Judging => disclosed && !works && audit.disputed_step.is_some(),
+            AuditState::Closed(_) => !works && audit.canary_at.is_none(),
+        };
+        ensure(fits, || format!("{id} {}, which its auditors contradict", audit.state))?;
+        let late = audit.deadline(&self.params().audit).is_some_and(|deadline| deadline <= self.tip.time);
+        ensure(!late, || format!("{id} waits for what is too late"))
+    }
+
     fn check_index(&self) -> Result<(), Broken> {
         let index = self.rebuilt_index();
         ensure(index == self.index, || "an index differs from what the entries say".into())?;
@@ -104,13 +174,17 @@ impl Ledger {
         self.machines.values().for_each(|machine| index.add_machine(machine, &circumstances));
         self.jobs.values().for_each(|job| index.place_job(job, self.newcomers(job).next().is_some()));
         self.invites.iter().for_each(|(code, invite)| index.add_invite(*code, invite));
+        for window in self.windows.values() {
+            index.windows.add(window, self.leases[&window.lease].machine, self.vests(window), self.tip.time);
+        }
+        self.audits.values().for_each(|audit| index.audits.add(audit, &self.params().audit));
         index
     }
 
     fn check_job(&self, job: &Job) -> Result<(), Broken> {
         let id = job.id;
-        let parts: Credits = [job.escrow(), job.paid, job.refunded].into_iter().sum();
-        ensure(parts == job.budget, || format!("{id}: budget {} isn't escrow, paid and refunded: {parts}", job.budget))?;
+        let parts: Credits = [job.escrow(), job.paid, job.fees, job.refunded].into_iter().sum();
+        ensure(parts == job.budget, || format!("{id}: budget {} isn't escrow, paid, fees and refunded: {parts}", job.budget))?;
         let mut joined = 0;
         for lease in &job.active {
             let lease = self.leases.get(lease).ok_or_else(|| format!("{id} is served by {lease}, which doesn't exist"))?;
@@ -154,6 +228,12 @@ impl Ledger {
         let offered = machine.offer.map_or(Resources::default(), |offer| offer.resources);
         ensure(offered.covers(&used), || format!("{id} uses {used:?} of an offer of {offered:?}"))?;
         ensure(machine.config.resources.covers(&offered), || format!("{id} offers more than it has"))?;
+        if let Some((audit, _)) = machine.auditing {
+            let works = self.audits.get(&audit).is_some_and(|audit| audit.auditors.iter().any(|a| a.machine == id && a.works()));
+            ensure(works, || format!("{id} keeps room for {audit}, which it doesn't compute"))?;
+        }
+        let barred = self.is_barred(&self.accounts[&machine.owner]);
+        ensure(machine.barred == barred, || format!("{id} is barred, or its owner is, but not both"))?;
         ensure(machine.reliability <= 1_000, || format!("{id} is reliable in {} thousandths", machine.reliability))?;
         let circumstances = circumstances(&self.constitution, &self.tip, &self.prices);
         if let Some(offer) = machine.offer.filter(|offer| offer.at_close == ChangeMode::AtOnce) {
@@ -167,6 +247,8 @@ impl Ledger {
         let id = lease.id;
         ensure(lease.started <= lease.metered && lease.metered <= self.tip.time, || format!("{id} was metered outside it"))?;
         let lived_ms = lease.metered.since(lease.started);
+        let rest = lease.paid.checked_sub(lease.held).and_then(|rest| rest.checked_sub(lease.forfeited));
+        ensure(rest.is_some(), || format!("{id} was paid {}, less than what is held of it and lost", lease.paid))?;
         ensure(lease.paid_ms <= lived_ms, || format!("{id} was paid for {} of {lived_ms} ms", lease.paid_ms))?;
         let ready = lease.ready.is_some();
         ensure(ready == (lease.sequence > 0) && ready >= lease.joined.is_some(), || format!("{id} got ready without a receipt"))?;

@@ -21,7 +21,8 @@ impl Ledger {
     }
 
     /// `Invite`: it ends after `now` and within a week; the code is new; machines and open invitations are within the account's
-    /// limit; an offer has a core.
+    /// limit; the account isn't barred
+    /// from lending where something is offered; an offer has a core.
     pub(crate) fn check_invite(
         &self,
         owner: AccountId,
@@ -41,6 +42,9 @@ impl Ledger {
         if self.accounts[&owner].machines as usize + open >= limit as usize {
             return Err(Rejection::TooManyMachines(limit));
         }
+        if offer.is_some() {
+            self.check_may_lend(owner)?;
+        }
         match offer {
             Some(offer) if offer.resources.cores == 0 => Err(Rejection::OfferWithoutCores),
             _ => Ok(()),
@@ -48,7 +52,7 @@ impl Ledger {
     }
 
     /// `Join`: the code is of an open invitation and not void at `now`; the machine is new, or the inviting account's own and
-    /// free; the account has room; what the invitation offers is what `Lend` would accept.
+    /// free; the account has room; it isn't barred from lending where something is offered; what the invitation offers is what `Lend` would accept.
     pub(crate) fn check_join(
         &self,
         machine: &PublicKey,
@@ -59,6 +63,7 @@ impl Ledger {
         let invite = self.invites.get(code).filter(|invite| now < invite.expires).ok_or(Rejection::InviteUnknown)?;
         self.check_register(invite.owner, machine, config)?;
         if let Some(offer) = &invite.offer {
+            self.check_may_lend(invite.owner)?;
             self.check_offer(MachineId::from_key(machine), config, offer, now)?;
         }
         Ok(invite.owner)

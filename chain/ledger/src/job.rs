@@ -1,15 +1,30 @@
 use std::collections::BTreeSet;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use deepmarket_job::JobSpec;
+use deepmarket_job::{Evidence, JobSpec, Kind, Mode, Optimizer, Outer, Size};
 use deepmarket_types::{
-    AccountId, Checkpoint, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, TimeMs, UnitPrices,
+    AccountId, Checkpoint, Credits, Event, Hash, JobId, JobState, LeaseId, Posting, Purse, Resources, RoundTrace, TimeMs,
+    UnitPrices,
 };
 
-use crate::{Ledger, Rejection, StateKey, change::Change};
+use crate::{Ledger, Rejection, StateKey, change::Change, settlement::with_fee};
 
 /// The most of a spec's error that is stored with the rejected transaction: the error may quote the spec.
 const MAX_SPEC_ERROR_CHARS: usize = 400;
+
+/// Bytes of what a trainer saves of a model: parameters, statistics, and the optimizers' vectors; floats of 4 bytes.
+fn state_bytes(spec: &JobSpec, size: &Size) -> u64 {
+    let inner = match spec.training.optimizer {
+        Optimizer::Sgd { .. } => 1,
+        Optimizer::Adam { .. } | Optimizer::AdamW { .. } => 2,
+    };
+    let outer = match spec.training.mode {
+        Mode::Local { outer: Outer::Nesterov { .. }, .. } => 2,
+        Mode::Local { outer: Outer::Average, .. } => 1,
+        Mode::Sync | Mode::Async { .. } => 0,
+    };
+    4 * (size.parameters * (1 + inner + outer) + size.buffers)
+}
 
 /// A submitted job. Its spec's bytes are an entry of their own: [`Ledger::spec`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -44,14 +59,21 @@ pub struct Job {
     pub started: Option<TimeMs>,
     /// When it closed.
     pub ended: Option<TimeMs>,
+    /// So many of a thousand windows are audited at least: the market's floor, or what the spec asks for. 0: none ever is, because
+    /// the market has no audits, because it is no training, because a local round has more steps than a dispute can show
+    /// ([`RoundTrace::MAX_STEPS`]), or because a round's inputs would be too large to be handed over: the state of its model has
+    /// more than half of [`Evidence::MAX_BYTES`].
+    pub audit_permille: u32,
     /// What was put into escrow.
     pub budget: Credits,
     /// What is left of the starting credits in escrow; they are spent first.
     pub escrow_granted: Credits,
     /// What is left of the earned credits in escrow.
     pub escrow_earned: Credits,
-    /// What was paid to lenders.
+    /// What was paid to lenders: with what is held until it vests.
     pub paid: Credits,
+    /// What was paid for audits, on top of it.
+    pub fees: Credits,
     /// What came back when it closed.
     pub refunded: Credits,
     /// The lease that aborted it; none where no single one did.
@@ -144,14 +166,29 @@ impl Ledger {
 
     /// What one interval of the least number of workers costs in the cheapest slot of today in which the job may start.
     fn cheapest_interval(&self, spec: &JobSpec, now: TimeMs) -> Credits {
-        let cost = |prices: UnitPrices| self.interval_cost(&prices, &spec.demand(), spec.workers.min);
+        let fee_permille = spec.check().map_or(0, |size| self.fee_permille(self.audit_permille(spec, &size)));
+        let cost = |prices: UnitPrices| self.interval_cost(&prices, &spec.demand(), spec.workers.min, fee_permille);
         let allowed = spec.budget.slots.iter().filter_map(|&slot| self.prices.today.map(|p| cost(p.slots[usize::from(slot)])));
         allowed.min().unwrap_or_else(|| cost(self.unit_prices_at(now)))
     }
 
-    /// What one interval of so many workers costs at some prices.
-    pub(crate) fn interval_cost(&self, prices: &UnitPrices, demand: &Resources, workers: u32) -> Credits {
-        let one = prices.cost(demand, self.params().receipt_ms);
+    /// So many of a thousand windows of a job are audited at least, see [`Job::audit_permille`].
+    pub fn audit_permille(&self, spec: &JobSpec, size: &Size) -> u32 {
+        let floor = self.params().audit.floor_permille;
+        let can_be_disputed = match spec.training.mode {
+            Mode::Local { steps, .. } => steps as usize <= RoundTrace::MAX_STEPS,
+            Mode::Sync | Mode::Async { .. } => true,
+        };
+        let can_be_handed_over = state_bytes(spec, size) <= Evidence::MAX_BYTES as u64 / 2;
+        match floor > 0 && spec.kind == Kind::Train && can_be_disputed && can_be_handed_over {
+            true => floor.max(10 * u32::from(spec.budget.audit_percent)),
+            false => 0,
+        }
+    }
+
+    /// What one interval of so many workers costs at some prices, with the fee for audits.
+    pub(crate) fn interval_cost(&self, prices: &UnitPrices, demand: &Resources, workers: u32, fee_permille: u32) -> Credits {
+        let one = with_fee(prices.cost(demand, self.params().receipt_ms), fee_permille);
         Credits::from_micro(one.micro().saturating_mul(u64::from(workers)))
     }
 
@@ -178,6 +215,8 @@ impl Change<'_> {
         let budget = spec.budget.max;
         let granted = self.ledger.accounts[&owner].granted.min(budget);
         let earned = budget.saturating_sub(granted);
+        let size = spec.check();
+        let audit_permille = size.as_ref().map_or(0, |size| self.ledger.audit_permille(&spec, size));
         let job = Job {
             id,
             owner,
@@ -185,7 +224,8 @@ impl Change<'_> {
             max_workers: spec.workers.max,
             share_machine: spec.workers.share_machine,
             restarts: spec.recovery.restarts,
-            multiply_adds: spec.check().map_or(0, |size| size.multiply_adds),
+            multiply_adds: size.map_or(0, |size| size.multiply_adds),
+            audit_permille,
             demand: spec.demand(),
             slots: spec.budget.slots,
             training_seed: spec.training.seed,
@@ -198,6 +238,7 @@ impl Change<'_> {
             escrow_granted: granted,
             escrow_earned: earned,
             paid: Credits::ZERO,
+            fees: Credits::ZERO,
             refunded: Credits::ZERO,
             blamed: None,
             failures: 0,

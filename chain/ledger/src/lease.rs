@@ -18,6 +18,8 @@ pub struct Lease {
     pub resources: Resources,
     /// The least unit prices that its owner is paid, as the offer said when it began.
     pub minimum: UnitPrices,
+    /// Its machine's determinism class when it began: what computes its rounds again bit by bit.
+    pub class: String,
     /// How it stands.
     pub state: LeaseState,
     /// When it began.
@@ -40,6 +42,8 @@ pub struct Lease {
     pub samples: u64,
     /// CPU time of the trainer in milliseconds.
     pub cpu_ms: u64,
+    /// Rounds that it committed to, by the last receipt.
+    pub committed: u64,
     /// Hash of the parameters at the last receipt.
     pub parameters: Option<Hash>,
     /// Mean training loss at the last receipt, in millionths.
@@ -48,8 +52,14 @@ pub struct Lease {
     pub missing: Option<LeaseId>,
     /// The model that a finished lease reported.
     pub result: Option<Hash>,
-    /// What it was paid.
+    /// What it was paid: with what is held, and with what it lost again.
     pub paid: Credits,
+    /// What of it is held until it vests.
+    pub held: Credits,
+    /// What of it was lost: by a false receipt or answer of its machine, or by an audit that it didn't answer.
+    pub forfeited: Credits,
+    /// Something is odd about it: its next window is audited for sure.
+    pub is_suspect: bool,
     /// Block time that was paid for, in milliseconds.
     pub paid_ms: u64,
 }

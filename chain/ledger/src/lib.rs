@@ -61,9 +61,10 @@ mod rejection;
 mod settlement;
 mod state;
 mod statistics;
+mod window;
 
 pub use account::Account;
-pub use audit::{Audit, Auditor, Disclosed, Window};
+pub use audit::{Audit, Auditor, Disclosed, Duty, Task};
 pub use beacon::{Beacon, ChainOfHashes, LINKS, next_link};
 pub use block::{Applied, BlockError};
 pub use entries::{LedgerCorrupt, StateKey, Writes};
@@ -76,3 +77,4 @@ pub use params::{AuditParams, DynamicPricing, GenesisState, Params, ParamsError,
 pub use quote::{Quote, SlotQuote};
 pub use rejection::Rejection;
 pub use state::{Ledger, Totals};
+pub use window::Window;

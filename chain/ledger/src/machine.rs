@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_types::{
-    AccountId, ChangeMode, Credits, Event, JobId, LeaseId, LeaseState, MachineConfig, MachineId, MachineReason, MachineState,
-    Offer, PublicKey, Resources, SlotClock, TimeMs, UnitPrices,
+    AccountId, AuditId, ChangeMode, Credits, Event, JobId, LeaseId, LeaseState, MachineConfig, MachineId, MachineReason,
+    MachineState, Offer, PublicKey, Resources, SlotClock, TimeMs, UnitPrices,
 };
 
 use crate::{Ledger, Rejection, StateKey, change::Change, state::circumstances};
@@ -43,6 +43,10 @@ pub struct Machine {
     pub used: Resources,
     /// Its active leases.
     pub leases: BTreeSet<LeaseId>,
+    /// The audit that it computes, and what is kept free for that.
+    pub auditing: Option<(AuditId, Resources)>,
+    /// Its owner may lend no more: too many false receipts or answers.
+    pub barred: bool,
     /// How reliable it is in thousandths, see `weigh_reliability`. A new machine begins with its owner's.
     pub reliability: u32,
     /// The speed that its finished leases showed, as [`MachineConfig::speed`] but of training with all that belongs to it:
@@ -52,7 +56,7 @@ pub struct Machine {
     pub leases_finished: u32,
     /// Leases lost: contact broke off, or the owner withdrew it at once.
     pub leases_lost: u32,
-    /// All that it ever earned.
+    /// All that it ever earned, without what is held.
     pub earned: Credits,
 }
 
@@ -107,14 +111,15 @@ impl Machine {
 
     /// Is it offered, in contact and reachable, and not about to end or change?
     pub(crate) fn takes_work(&self) -> bool {
-        let offered = self.offer.is_some() && !self.lost && !self.draining && self.pending.is_none();
+        let offered = self.offer.is_some() && !self.lost && !self.draining && self.pending.is_none() && !self.barred;
         offered && self.heard && !self.addresses.is_empty()
     }
 
-    /// What is offered and not used.
+    /// What is offered and not used: neither by leases nor by an audit.
     pub fn free(&self) -> Resources {
         let Some(offer) = &self.offer else { return Resources::default() };
-        offer.resources.checked_sub(&self.used).expect("invariant: leases use no more than is offered")
+        let free = offer.resources.checked_sub(&self.used).expect("invariant: leases use no more than is offered");
+        self.auditing.map_or(free, |(_, audit)| free.saturating_sub(&audit))
     }
 
     /// Why it stands where it does; `clock` and `now` tell when its hours begin.
@@ -128,6 +133,7 @@ impl Machine {
             _ if !offer.availability.holds(clock, now) => {
                 MachineReason::OutsideHours { opens: offer.availability.next_opening(clock, now) }
             }
+            _ if self.barred => MachineReason::Barred,
             _ if !self.heard => MachineReason::NotHeardYet,
             _ if self.addresses.is_empty() => MachineReason::NoAddress,
             _ if !self.open => MachineReason::PriceBelowMinimum,
@@ -253,10 +259,11 @@ impl Ledger {
         Ok(machine)
     }
 
-    /// `Lend`: the machine exists and is the owner's; the offer has a core, is within the machine, and ends after `now`; the
+    /// `Lend`: the machine exists and is the owner's, who isn't barred from lending; the offer has a core, is within the machine, and ends after `now`; the
     /// physical machine isn't offered under another key.
     pub(crate) fn check_lend(&self, owner: AccountId, id: MachineId, offer: &Offer, now: TimeMs) -> Result<(), Rejection> {
         let machine = self.check_owned(owner, id)?;
+        self.check_may_lend(owner)?;
         self.check_offer(id, &machine.config, offer, now)
     }
 
@@ -264,6 +271,15 @@ impl Ledger {
     pub(crate) fn check_offer(&self, id: MachineId, config: &MachineConfig, offer: &Offer, now: TimeMs) -> Result<(), Rejection> {
         judge_offer(offer, Some(config), now)?;
         self.check_host(id, config)
+    }
+
+    /// The account isn't barred from lending.
+    pub(crate) fn check_may_lend(&self, owner: AccountId) -> Result<(), Rejection> {
+        let account = &self.accounts[&owner];
+        match self.is_barred(account) {
+            true => Err(Rejection::Barred { strikes: account.strikes }),
+            false => Ok(()),
+        }
     }
 
     /// `Withdraw`: the machine exists, is the owner's, and is offered.
@@ -307,6 +323,8 @@ impl Change<'_> {
             addresses: Vec::new(),
             used: Resources::default(),
             leases: BTreeSet::new(),
+            auditing: None,
+            barred: self.ledger.is_barred(&self.ledger.accounts[&owner]),
             reliability: self.ledger.accounts[&owner].reliability,
             observed_speed: 0,
             leases_finished: 0,

@@ -72,7 +72,7 @@ impl Ledger {
     }
 
     /// Machines on which more workers of a job would do it no good: those that serve it already (unless it may share one), those
-    /// on which one of its workers failed by itself, and those on which several were lost.
+    /// on which one of its workers failed by itself or lost pay to an audit, and those on which several were lost.
     fn unwelcome(&self, job: &Job) -> BTreeSet<MachineId> {
         let mut unwelcome = BTreeSet::new();
         let mut losses: BTreeMap<MachineId, u32> = BTreeMap::new();
@@ -87,7 +87,7 @@ impl Ledger {
                 }
                 LeaseState::Finished | LeaseState::Ended => false,
             };
-            if is_unwelcome {
+            if is_unwelcome || !lease.forfeited.is_zero() {
                 unwelcome.insert(lease.machine);
             }
         }
@@ -96,7 +96,7 @@ impl Ledger {
 
     /// More workers that a job's escrow pays for at the present prices, beside one more interval of those that it has.
     fn affordable_more(&self, job: &Job) -> u32 {
-        let one = self.interval_cost(&self.current_prices(), &job.demand, 1);
+        let one = self.interval_cost(&self.current_prices(), &job.demand, 1, self.fee_permille(job.audit_permille));
         let rest = job.escrow().saturating_sub(self.next_interval(job.id));
         match rest.micro().checked_div(one.micro()) {
             Some(workers) => u32::try_from(workers).unwrap_or(u32::MAX),
@@ -106,7 +106,7 @@ impl Ledger {
 
     /// The most workers whose first interval a job's escrow pays for at the prices of `now`.
     pub(crate) fn affordable_workers(&self, job: &Job, now: TimeMs) -> u32 {
-        let one = self.interval_cost(&self.unit_prices_at(now), &job.demand, 1);
+        let one = self.interval_cost(&self.unit_prices_at(now), &job.demand, 1, self.fee_permille(job.audit_permille));
         match job.escrow().micro().checked_div(one.micro()) {
             Some(workers) => u32::try_from(workers).unwrap_or(u32::MAX),
             None => u32::MAX,
@@ -228,7 +228,7 @@ impl Change<'_> {
     fn add_leases(&mut self, id: JobId, machines: &[MachineId]) {
         let now = self.now();
         for &machine in machines {
-            let Machine { owner, offer, .. } = &self.ledger.machines[&machine];
+            let Machine { owner, offer, config, .. } = &self.ledger.machines[&machine];
             let job = &self.ledger.jobs[&id];
             let (rank, resources) = (job.leases.len() as u32, job.demand);
             let lease = Lease {
@@ -238,6 +238,7 @@ impl Change<'_> {
                 machine,
                 owner: *owner,
                 resources,
+                class: config.trainer.clone(),
                 minimum: offer.map_or(UnitPrices::default(), |offer| offer.minimum),
                 state: LeaseState::Active,
                 started: now,
@@ -250,11 +251,15 @@ impl Change<'_> {
                 rounds: 0,
                 samples: 0,
                 cpu_ms: 0,
+                committed: 0,
                 parameters: None,
                 loss_micro: 0,
                 missing: None,
                 result: None,
                 paid: Credits::ZERO,
+                held: Credits::ZERO,
+                forfeited: Credits::ZERO,
+                is_suspect: false,
                 paid_ms: 0,
             };
             let lease_id = lease.id;

@@ -1,7 +1,7 @@
 use deepmarket_job::{JobSpec, Kind, Size};
 use deepmarket_types::{Credits, TimeMs, UnitPrices};
 
-use crate::{Ledger, Machine, matching::spread};
+use crate::{Ledger, Machine, matching::spread, settlement::with_fee};
 
 /// What a job would cost and when it would run. It promises nothing and costs nothing (DESIGN section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub struct Quote {
     pub parameters: u64,
     /// Memory that a worker needs, in MiB.
     pub ram_mib: u64,
+    /// So many of a thousand receipts are audited at least; 0: none.
+    pub audit_permille: u32,
+    /// What that costs, in thousandths of what workers are paid. All costs here include it.
+    pub fee_permille: u32,
 }
 
 /// What a job would cost if it started in one slot of the day.
@@ -116,6 +120,8 @@ impl Ledger {
             Kind::Train => training_work(size.multiply_adds, train_samples.saturating_mul(spec.training.epochs.into())),
             Kind::Evaluate | Kind::Predict => 0,
         };
+        let audit_permille = self.audit_permille(spec, size);
+        let fee_permille = self.fee_permille(audit_permille);
         let asked = Asked { spec, work: work(spec, size, train_samples, validate_samples), training };
 
         let picked = self.pick(&demand, spec.workers.max, spec.workers.share_machine);
@@ -151,8 +157,10 @@ impl Ledger {
                     workers,
                     enough: slot_enough,
                     expected_start: if current { enough.then_some(now) } else { slot_enough.then_some(begins) },
-                    cost_per_hour: team_cost(spec, team, |_| prices.cost(&demand, HOUR_MS)),
-                    expected_cost: team_cost(spec, team, |minimum| self.cost_between(&demand, minimum, begins, ends)),
+                    cost_per_hour: team_cost(spec, team, |_| with_fee(prices.cost(&demand, HOUR_MS), fee_permille)),
+                    expected_cost: team_cost(spec, team, |minimum| {
+                        with_fee(self.cost_between(&demand, minimum, begins, ends), fee_permille)
+                    }),
                 }
             })
             .collect();
@@ -174,6 +182,8 @@ impl Ledger {
             current_slot: current_slot as u8,
             parameters: size.parameters,
             ram_mib: size.ram_mib,
+            audit_permille,
+            fee_permille,
             slots,
         }
     }

@@ -40,7 +40,12 @@ impl Ledger {
             return JobReason::WaitsForSlot { starts };
         }
         if self.affordable_workers(job, now) < job.min_workers {
-            let needed = self.interval_cost(&self.unit_prices_at(now), &job.demand, job.min_workers);
+            let needed = self.interval_cost(
+                &self.unit_prices_at(now),
+                &job.demand,
+                job.min_workers,
+                self.fee_permille(job.audit_permille),
+            );
             return JobReason::WaitsForLowerPrices { needed };
         }
         let free = self.pick(&job.demand, job.min_workers, job.share_machine).len() as u32;

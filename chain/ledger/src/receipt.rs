@@ -3,7 +3,7 @@ use deepmarket_types::{
     encode,
 };
 
-use crate::{FinalModel, Lease, Ledger, Rejection, change::Change, quote::training_work};
+use crate::{FinalModel, Lease, Ledger, Rejection, Window, change::Change, quote::training_work, settlement::Paid};
 
 /// What tells two receipts of one number apart.
 fn content_hash(receipt: &Receipt) -> Hash {
@@ -13,7 +13,7 @@ fn content_hash(receipt: &Receipt) -> Hash {
 impl Ledger {
     /// `Receipt`: the lease exists and is served by the signer; job and rank are the lease's; the number is new (the same
     /// receipt twice exists, another one of the same number equivocates, an older one comes too late); the lease is active; no
-    /// cumulative number goes down; the numbers of rounds fit together; `missing` is another lease of the job; only a member has
+    /// cumulative number goes down; the numbers of rounds fit together; with audits, more samples come with more commitments; `missing` is another lease of the job; only a member has
     /// done all rounds.
     ///
     /// Numbers may leave gaps: receipts are cumulative, so one that was lost costs nothing but the time beyond one interval.
@@ -44,11 +44,16 @@ impl Ledger {
             ("rounds", receipt.rounds, if lease.took_part() { lease.rounds } else { 0 }),
             ("samples", receipt.samples, lease.samples),
             ("cpu_ms", receipt.cpu_ms, lease.cpu_ms),
+            ("committed rounds", receipt.committed, lease.committed),
         ];
         if let Some((what, ..)) = totals.into_iter().find(|(_, now, before)| now < before) {
             return Err(Rejection::ReceiptShrinks { what });
         }
         self.check_rounds(lease, receipt)?;
+        if self.has_audits() && receipt.samples > lease.samples && receipt.committed == lease.committed {
+            // What no commitment covers could never be audited.
+            return Err(Rejection::ReceiptContradicts { problem: "it has more samples, and no new commitment" });
+        }
         if let Some(missing) = receipt.missing
             && (missing == id || self.leases.get(&missing).is_none_or(|other| other.job != lease.job))
         {
@@ -57,6 +62,14 @@ impl Ledger {
         match receipt.outcome {
             LeaseOutcome::Finished(_) if lease.joined.is_none() => Err(Rejection::NotMember(id)),
             _ => Ok(()),
+        }
+    }
+
+    /// [`Ledger::check_receipt`] for mempools: a second receipt of one number is let through once, so that the chain sees it.
+    pub(crate) fn precheck_receipt(&self, signer: &PublicKey, receipt: &Receipt) -> Result<(), Rejection> {
+        match self.check_receipt(signer, receipt) {
+            Err(Rejection::ReceiptEquivocates { lease, .. }) if self.has_audits() && !self.leases[&lease].is_suspect => Ok(()),
+            result => result,
         }
     }
 
@@ -80,10 +93,16 @@ impl Ledger {
 impl Change<'_> {
     /// Records a receipt, pays for it, and draws the consequences of its outcome.
     pub fn receipt(&mut self, signer: &PublicKey, receipt: &Receipt) -> Result<(), Rejection> {
-        self.ledger.check_receipt(signer, receipt)?;
+        if let Err(rejection) = self.ledger.check_receipt(signer, receipt) {
+            if matches!(rejection, Rejection::ReceiptEquivocates { .. }) {
+                self.suspect(receipt.lease);
+            }
+            return Err(rejection);
+        }
 
         let Receipt { job, lease: id, rank, sequence, rounds, samples, .. } = *receipt;
         let now = self.now();
+        let before = self.ledger.leases[&id].clone();
         let lease = self.lease(id);
         lease.sequence = sequence;
         lease.receipt = Some(content_hash(receipt));
@@ -91,11 +110,12 @@ impl Change<'_> {
         lease.ready.get_or_insert(now);
         (lease.from, lease.rounds, lease.samples, lease.cpu_ms) = (receipt.from, rounds, samples, receipt.cpu_ms);
         (lease.parameters, lease.loss_micro) = (Some(receipt.parameters), receipt.loss_micro);
-        lease.missing = receipt.missing;
+        (lease.missing, lease.committed) = (receipt.missing, receipt.committed);
         if is_first {
             self.ledger.index_job(job);
         }
-        let (paid_ms, payout) = self.pay(id, sequence);
+        let paid = self.meter(id);
+        let (paid_ms, payout) = (paid.ms, paid.payout);
         let Lease { machine, owner: lender, .. } = self.ledger.leases[&id];
         let borrower = self.ledger.jobs[&job].owner;
         self.events.push(Event::Receipt {
@@ -111,6 +131,11 @@ impl Change<'_> {
             paid_ms,
             payout,
         });
+        match self.ledger.has_audits() {
+            true => self.hold_pay(&before, receipt, &paid),
+            false => self.pay_out(id, sequence, paid.payout, paid.granted),
+        }
+        self.compare_parameters(id);
         // All members hold the same state; the first one stores it on the way, as it stores the model at the end.
         let of_job = &self.ledger.jobs[&job];
         if let Some(checkpoint) = receipt.checkpoint
@@ -128,6 +153,42 @@ impl Change<'_> {
             LeaseOutcome::Finished(model) => self.finish_lease(job, id, FinalModel { model, parameters: receipt.parameters }),
         }
         Ok(())
+    }
+
+    /// Holds what a receipt was paid, with what it claims, until it vests; `before` is its lease at the receipt before.
+    fn hold_pay(&mut self, before: &Lease, receipt: &Receipt, paid: &Paid) {
+        let mut window = Window {
+            lease: before.id,
+            sequence: receipt.sequence,
+            time: self.now(),
+            committed: (before.committed, receipt.committed),
+            commitments: receipt.commitments,
+            rounds: (before.rounds, receipt.rounds),
+            parameters: (before.parameters, receipt.parameters),
+            samples: (before.samples, receipt.samples),
+            pay: paid.payout,
+            granted: paid.granted,
+            mixes: self.ledger.beacon.mixes,
+            is_drawn: false,
+        };
+        // Nothing to draw.
+        window.is_drawn = !window.has_commitments() || self.ledger.jobs[&before.job].audit_permille == 0;
+        self.hold(window);
+    }
+
+    /// Members of a job hold the same parameters after the same rounds. Who is wrong of two that don't, audits will show.
+    fn compare_parameters(&mut self, id: LeaseId) {
+        let lease = &self.ledger.leases[&id];
+        let job = &self.ledger.jobs[&lease.job];
+        if !self.ledger.has_audits() || job.audit_permille == 0 || !job.members.contains(&id) {
+            return;
+        }
+        let others = job.members.iter().map(|other| &self.ledger.leases[other]);
+        let differs = |other: &&Lease| other.took_part() && other.rounds == lease.rounds && other.parameters != lease.parameters;
+        let differing: Vec<LeaseId> = others.filter(differs).map(|other| other.id).collect();
+        if !differing.is_empty() && lease.took_part() {
+            differing.into_iter().chain([id]).for_each(|lease| self.suspect(lease));
+        }
     }
 
     /// A worker can't go on. Its job goes on without it, but not if the same would happen to every other worker too, nor after more

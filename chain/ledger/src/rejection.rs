@@ -1,4 +1,6 @@
-use deepmarket_types::{AccountId, AuditId, Credits, Height, JobId, JobState, LeaseId, MachineId, PublicKey, Resources, TimeMs};
+use deepmarket_types::{
+    AccountId, AuditId, AuditState, Credits, Height, JobId, JobState, LeaseId, MachineId, PublicKey, Resources, TimeMs,
+};
 
 /// Why the ledger refuses a transaction. The codes are stable: a retired number is never used again.
 ///
@@ -267,6 +269,48 @@ pub enum Rejection {
     /// No such audit.
     #[error("there is no {0}")]
     UnknownAudit(AuditId),
+    /// The audit isn't, or is no more, where this is said.
+    #[error("{audit} doesn't wait for this: it {state}")]
+    AuditElsewhere {
+        /// The audit.
+        audit: AuditId,
+        /// How it stands.
+        state: AuditState,
+    },
+    /// The signer has no part in the audit, or not this one.
+    #[error("the signer isn't the machine that {0} asks")]
+    NotAuditParty(AuditId),
+    /// It said so before: what was said can't be taken back.
+    #[error("the signer has said this in {0} before")]
+    AlreadySaid(AuditId),
+    /// What the worker opened isn't what it committed to.
+    #[error("this doesn't open the commitment that {audit} asks for: {problem}")]
+    BadOpening {
+        /// The audit.
+        audit: AuditId,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The shown answer isn't the hidden one.
+    #[error("this isn't the answer that the signer hid in {0}")]
+    NotWhatWasHidden(AuditId),
+    /// The shown steps aren't those of the answer.
+    #[error("these aren't the steps that {audit} asks for: {problem}")]
+    BadTrace {
+        /// The audit.
+        audit: AuditId,
+        /// What is wrong with them.
+        problem: &'static str,
+    },
+    /// Only validators judge.
+    #[error("{0} is not a validator")]
+    NotValidator(PublicKey),
+    /// Too many receipts or answers of the account's machines were false.
+    #[error("this account may lend no more: receipts or answers of its machines were false {strikes} times")]
+    Barred {
+        /// How often.
+        strikes: u32,
+    },
 }
 
 impl Rejection {
@@ -355,6 +399,14 @@ impl Rejection {
             Rejection::NotMember(_) => 2080,
             Rejection::PriceNotDue => 2090,
             Rejection::UnknownAudit(_) => 2100,
+            Rejection::AuditElsewhere { .. } => 2101,
+            Rejection::NotAuditParty(_) => 2102,
+            Rejection::AlreadySaid(_) => 2103,
+            Rejection::BadOpening { .. } => 2104,
+            Rejection::NotWhatWasHidden(_) => 2105,
+            Rejection::BadTrace { .. } => 2106,
+            Rejection::NotValidator(_) => 2107,
+            Rejection::Barred { .. } => 2110,
         };
         *TABLE.iter().find(|entry| entry.0 == code).expect("every code has a line in the table")
     }
@@ -410,6 +462,14 @@ const TABLE: &[(u16, &str, &str)] = &[
     (2080, "not_member", "send a receipt that says that the worker is running, and wait until it is a member"),
     (2090, "price_not_due", "nothing is to be done: validators set prices by themselves"),
     (2100, "unknown_audit", "check the audit's id"),
+    (2101, "audit_elsewhere", "ask what the audit waits for; what comes too late isn't heard any more"),
+    (2102, "not_audit_party", "sign with the key of the machine that the audit asks"),
+    (2103, "already_said", "nothing is to be done: it was heard"),
+    (2104, "bad_opening", "open the commitment at the index that the audit names, with proofs for its receipt's tree"),
+    (2105, "not_what_was_hidden", "show the outcome and the salt that were hidden"),
+    (2106, "bad_trace", "show the steps of the outcome that was committed to, or shown"),
+    (2107, "not_validator", "nothing is to be done: validators judge"),
+    (2110, "barred", "nothing is to be done: the account can still borrow"),
 ];
 
 #[cfg(test)]

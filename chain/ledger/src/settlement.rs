@@ -1,54 +1,104 @@
 use deepmarket_types::{Credits, JobId, JobState, LeaseId, LeaseState, PanicReason, Posting, Purse, TimeMs};
 
-use crate::{Ledger, change::Change};
+use crate::{
+    Ledger,
+    change::Change,
+    window::{grow, shrink},
+};
+
+/// The part of a price in thousandths, rounded down.
+fn permille(price: Credits, permille: u32) -> Credits {
+    let part = u128::from(price.micro()) * u128::from(permille) / 1_000;
+    Credits::from_micro(u64::try_from(part).unwrap_or(u64::MAX))
+}
+
+/// A price and its fee. Saturates.
+pub(crate) fn with_fee(price: Credits, fee_permille: u32) -> Credits {
+    Credits::from_micro(price.micro().saturating_add(permille(price, fee_permille).micro()))
+}
+
+/// The most that can be paid with its fee out of some escrow: the greatest `p` with `p + ⌊p·f/1000⌋ ≤ e`, which is
+/// `⌊(1000·(e + 1) − 1) / (1000 + f)⌋`.
+fn most_with_fee(escrow: Credits, fee_permille: u32) -> Credits {
+    let most = (1_000 * (u128::from(escrow.micro()) + 1) - 1) / (1_000 + u128::from(fee_permille));
+    Credits::from_micro(u64::try_from(most).unwrap_or(u64::MAX))
+}
+
+/// What a receipt was paid.
+pub(crate) struct Paid {
+    /// Block time that it is paid for.
+    pub ms: u64,
+    /// What it released, without the fee.
+    pub payout: Credits,
+    /// The part of it that was starting credits.
+    pub granted: Credits,
+}
 
 impl Ledger {
-    /// What the next interval of all active leases of a job costs at the prices of the last block.
+    /// What a job pays for audits, in thousandths of what its leases are paid: the market's fee, and for more audits than at the
+    /// floor what these cost, `(rate − floor) · pay · audit_ms / receipt_ms`, rounded up. Nothing where none are.
+    pub fn fee_permille(&self, audit_permille: u32) -> u32 {
+        let audit = &self.params().audit;
+        if audit_permille == 0 {
+            return 0;
+        }
+        let more = u64::from(audit_permille.saturating_sub(audit.floor_permille));
+        let cost = more * u64::from(audit.pay_permille) * audit.audit_ms;
+        let extra = cost.div_ceil(1_000 * self.params().receipt_ms);
+        audit.fee_permille.saturating_add(u32::try_from(extra).unwrap_or(u32::MAX))
+    }
+
+    /// What the next interval of all active leases of a job costs at the prices of the last block, with its fee.
     pub(crate) fn next_interval(&self, id: JobId) -> Credits {
-        let (prices, interval_ms) = (self.current_prices(), self.params().receipt_ms);
-        let active = self.jobs[&id].active.iter().map(|lease| &self.leases[lease]);
-        let costs = active.map(|lease| prices.at_least(&lease.minimum).cost(&lease.resources, interval_ms).micro());
+        let (prices, interval_ms, job) = (self.current_prices(), self.params().receipt_ms, &self.jobs[&id]);
+        let fee_permille = self.fee_permille(job.audit_permille);
+        let active = job.active.iter().map(|lease| &self.leases[lease]);
+        let costs = active.map(|lease| {
+            let price = prices.at_least(&lease.minimum).cost(&lease.resources, interval_ms);
+            with_fee(price, fee_permille).micro()
+        });
         Credits::from_micro(costs.fold(0, u64::saturating_add))
     }
 }
 
 impl Change<'_> {
-    /// Meters a lease up to now and pays its owner; tells the time that was paid for and the payout.
+    /// Meters a lease up to now and takes its pay and the fee for audits out of the job's escrow. The caller holds the pay or pays it
+    /// out; the fee goes to the treasury.
     ///
     /// Paid is the block time since the lease was last metered, at most the latest [`receipt_ms`](crate::Params::receipt_ms)
     /// of it: what no receipt covers isn't paid. Time that spans two slots is split, each part at its own price (or the lease's
-    /// minimum, where that is more) and rounded down; the remainder stays with the borrower. Where prices rose within the
-    /// interval and the escrow has less, the rest of the escrow is paid. Starting credits are spent before earned ones; the lender earns both as earned ones.
-    pub fn pay(&mut self, id: LeaseId, sequence: u32) -> (u64, Credits) {
+    /// minimum, where that is more) and rounded down; the remainder stays with the borrower, and so does that of the fee. Where
+    /// prices rose within the interval and the escrow has less, what it has is paid, with its fee. Starting credits are spent before
+    /// earned ones, on pay before fees.
+    pub fn meter(&mut self, id: LeaseId) -> Paid {
         let now = self.now();
         let receipt_ms = self.ledger.params().receipt_ms;
         let lease = &self.ledger.leases[&id];
-        let paid_ms = now.since(lease.metered).min(receipt_ms);
-        let from = TimeMs(now.0 - paid_ms);
+        let ms = now.since(lease.metered).min(receipt_ms);
+        let from = TimeMs(now.0 - ms);
         let due = self.ledger.cost_between(&lease.resources, &lease.minimum, from, now);
-        let (job_id, owner, machine) = (lease.job, lease.owner, lease.machine);
+        let job_id = lease.job;
+        let fee_permille = self.ledger.fee_permille(self.ledger.jobs[&job_id].audit_permille);
 
         let job = self.job(job_id);
-        let payout = due.min(job.escrow());
+        let payout = due.min(most_with_fee(job.escrow(), fee_permille));
+        let fee = permille(payout, fee_permille);
+        let all = with_fee(payout, fee_permille);
         let granted = payout.min(job.escrow_granted);
-        let earned = payout.saturating_sub(granted);
-        let take = |purse: Credits, amount| purse.checked_sub(amount).expect("no more is paid than the escrow holds");
-        job.escrow_granted = take(job.escrow_granted, granted);
-        job.escrow_earned = take(job.escrow_earned, earned);
-        let add = |sum: Credits| sum.checked_add(payout).expect("what is paid was minted, which fits in 64 bits");
-        job.paid = add(job.paid);
+        let all_granted = all.min(job.escrow_granted);
+        shrink(&mut job.escrow_granted, all_granted);
+        shrink(&mut job.escrow_earned, all.saturating_sub(all_granted));
+        grow(&mut job.paid, payout);
+        grow(&mut job.fees, fee);
         let totals = &mut self.ledger.tip.totals;
-        totals.escrow = take(totals.escrow, payout);
+        shrink(&mut totals.escrow, all);
+        grow(&mut totals.treasury, fee);
 
         let lease = self.lease(id);
         lease.metered = now;
-        lease.paid = add(lease.paid);
-        lease.paid_ms += paid_ms;
-        if !payout.is_zero() {
-            self.machine(machine, |machine| machine.earned = add(machine.earned));
-        }
-        self.credit(owner, Purse::Earned, payout, Posting::Payout { job: job_id, lease: id, machine, sequence });
-        (paid_ms, payout)
+        grow(&mut lease.paid, payout);
+        lease.paid_ms += ms;
+        Paid { ms, payout, granted }
     }
 
     /// Closes a job: its active leases end, what is left of its escrow goes back to the purses it came from.

@@ -10,9 +10,11 @@ use deepmarket_types::{
 
 use crate::{
     Account, Audit, Beacon, GenesisState, Job, Lease, Machine, Params, StateKey, Window, Writes,
+    audit::AuditIndex,
     invite::Invite,
     machine::{Circumstances, Rank, free_rank},
     statistics::{Flow, MachineFlow, Statistics},
+    window::WindowIndex,
 };
 
 /// Where all credits are. `minted` is the sum of the others after every block.
@@ -24,16 +26,18 @@ pub struct Totals {
     pub purses: Credits,
     /// In jobs' escrow.
     pub escrow: Credits,
-    /// Held back until it vests (nothing yet: audits come later).
+    /// Paid for work and held back until it vests.
     pub held: Credits,
-    /// The treasury (nothing yet: fees come later).
+    /// The treasury: fees that no audit was paid from yet.
     pub treasury: Credits,
+    /// Gone for good: half of what false receipts lost.
+    pub burned: Credits,
 }
 
 impl Totals {
     /// Is `minted` the sum of the others?
     pub fn conserved(&self) -> bool {
-        let parts = [self.purses, self.escrow, self.held, self.treasury];
+        let parts = [self.purses, self.escrow, self.held, self.treasury, self.burned];
         parts.iter().try_fold(Credits::ZERO, |sum, part| sum.checked_add(*part)) == Some(self.minted)
     }
 }
@@ -58,6 +62,7 @@ pub(crate) struct Tip {
     pub contact_clock_ms: u64,
     pub next_job: u64,
     pub next_lease: u64,
+    pub next_audit: u64,
     pub totals: Totals,
 }
 
@@ -97,6 +102,11 @@ pub(crate) struct Index {
     pub invites_of: BTreeSet<(AccountId, PublicKey)>,
     /// Invitations by when they become void.
     pub invites_until: BTreeSet<(TimeMs, PublicKey)>,
+    /// Offered machines by determinism class and owner.
+    pub classes: BTreeSet<(String, AccountId, MachineId)>,
+    /// Windows whose pay is held, and audits.
+    pub windows: WindowIndex,
+    pub audits: AuditIndex,
 }
 
 /// Where the index has a machine.
@@ -106,6 +116,7 @@ pub(crate) struct Places {
     pub free: Option<Rank>,
     contact: Option<(u64, MachineId)>,
     flow: MachineFlow,
+    pub class: Option<(String, AccountId, MachineId)>,
 }
 
 impl Places {
@@ -115,6 +126,7 @@ impl Places {
             free: free_rank(machine),
             contact: machine.is_watched().then_some((machine.contact_ms, machine.id)),
             flow: MachineFlow::of(machine),
+            class: machine.offer.filter(|_| !machine.barred).map(|_| (machine.config.trainer.clone(), machine.owner, machine.id)),
         }
     }
 }
@@ -127,12 +139,12 @@ impl Index {
 
     pub fn add_machine(&mut self, machine: &Machine, circumstances: &Circumstances) {
         self.machines_of.insert((machine.owner, machine.id));
-        self.move_machine(machine, &Places::default(), circumstances);
+        self.move_machine(machine, Places::default(), circumstances);
     }
 
     /// Brings in line what a changed machine follows to; `before` are its places until now. Most changes move one of them.
-    pub fn move_machine(&mut self, machine: &Machine, before: &Places, circumstances: &Circumstances) {
-        fn replace<T: Ord + Copy>(set: &mut BTreeSet<T>, before: Option<T>, after: Option<T>) {
+    pub fn move_machine(&mut self, machine: &Machine, before: Places, circumstances: &Circumstances) {
+        fn replace<T: Ord>(set: &mut BTreeSet<T>, before: Option<T>, after: Option<T>) {
             if before != after {
                 if let Some(place) = before {
                     set.remove(&place);
@@ -145,6 +157,7 @@ impl Index {
         replace(&mut self.hosts, before.host, after.host);
         replace(&mut self.free, before.free, after.free);
         replace(&mut self.contact, before.contact, after.contact);
+        replace(&mut self.classes, before.class, after.class);
         let next_change = machine.next_change(&circumstances.clock, circumstances.now);
         let known = self.change_of.get(&machine.id).copied();
         if known != next_change {
@@ -218,11 +231,13 @@ pub struct Ledger {
     /// Something changed since the last matching that could let a worker begin. No part of the state: matching when
     /// nothing has changed changes nothing.
     pub(crate) rematch: bool,
+    /// Something changed since audits were given to machines that could give one more. As little a part of the state.
+    pub(crate) reassign: bool,
 }
 
 impl PartialEq for Ledger {
     fn eq(&self, other: &Self) -> bool {
-        // `rematch` only says whether work can be saved.
+        // `rematch` and `reassign` only say whether work can be saved.
         self.constitution == other.constitution
             && self.tip == other.tip
             && self.prices == other.prices
@@ -253,6 +268,7 @@ impl Ledger {
             contact_clock_ms: 0,
             next_job: 1,
             next_lease: 1,
+            next_audit: 1,
             totals: Totals::default(),
         };
         let constitution = Constitution { chain, params, validators, registrars };
@@ -278,6 +294,7 @@ impl Ledger {
             statistics: Statistics::default(),
             index: Index::default(),
             rematch: true,
+            reassign: true,
         }
     }
 

@@ -116,21 +116,22 @@ fn a_receipt_pays_one_interval_at_most_and_nothing_twice() {
 #[test]
 fn starting_credits_are_spent_first_and_what_is_left_goes_back_to_both_purses() {
     let mut market = Market::with_machines(1);
-    // Account 1 earns something by its machine, and then borrows with both purses.
+    // Account 9 gets earned credits from account 1, and then borrows with both purses.
     let first = market.submit(9, &spec(1, 1, 1_000_000));
     let receipt = market.receipt(first, 0, LeaseOutcome::Running);
     market.block(9_000, vec![receipt]);
     let earned = market.purses(1).1;
     market.send(person(9), Action::Cancel { job: first });
+    market.send(person(1), Action::Transfer { to: account(9), amount: Credits::from_micro(earned) });
     market.beat(1_000, &[1]);
-    let job = market.submit(1, &spec(1, 1, 50_000_000 + earned));
-    assert_eq!(market.purses(1), (0, 0));
+    let job = market.submit(9, &spec(1, 1, 50_000_000));
+    assert_eq!(market.purses(9), (0, 0));
     let receipt = market.receipt(job, 0, LeaseOutcome::Running);
     market.block(1_000, vec![receipt]);
     let paid = market.purses(1).1;
     assert_eq!(paid, cost(&market, 0, 1_000));
-    market.send(person(1), Action::Cancel { job });
-    assert_eq!(market.purses(1), (50_000_000 - paid, earned + paid));
+    market.send(person(9), Action::Cancel { job });
+    assert_eq!(market.purses(9), (50_000_000 - earned - paid, earned));
 }
 
 #[test]

@@ -48,6 +48,17 @@ impl Resources {
         }
     }
 
+    /// What remains after `other` is taken, none of what it has more of.
+    #[must_use]
+    pub fn saturating_sub(&self, other: &Resources) -> Resources {
+        Resources {
+            cores: self.cores.saturating_sub(other.cores),
+            gpus: self.gpus.saturating_sub(other.gpus),
+            ram_mib: self.ram_mib.saturating_sub(other.ram_mib),
+            disk_mib: self.disk_mib.saturating_sub(other.disk_mib),
+        }
+    }
+
     /// What remains after `other` is taken; `None` where it isn't covered.
     #[must_use]
     pub fn checked_sub(&self, other: &Resources) -> Option<Resources> {

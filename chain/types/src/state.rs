@@ -109,6 +109,8 @@ pub enum MachineReason {
     NotOffered,
     /// It was offered, and its worker has not been heard of yet.
     NotHeardYet,
+    /// Its owner may lend no more: too many of its receipts or answers were false.
+    Barred,
     /// It gave no address at which other workers reach it.
     NoAddress,
     /// It is outside its hours or weekdays.
@@ -135,6 +137,7 @@ impl fmt::Display for MachineReason {
         f.write_str(match self {
             MachineReason::NotOffered => "not offered",
             MachineReason::NotHeardYet => "offered; its worker was not heard of yet: start it with `deepmarket lend start`",
+            MachineReason::Barred => "takes no work: too many receipts or answers of its owner's machines were false",
             MachineReason::NoAddress => "offered, but it gave no address at which other workers reach it",
             MachineReason::OutsideHours { opens: Some(_) } => "outside its hours",
             MachineReason::OutsideHours { opens: None } => "outside its hours, which don't begin again before its offer ends",

@@ -286,7 +286,7 @@ impl Work<'_> {
     /// Starts the trainer and fetches what this worker will probably work on; tells the chain that it is ready.
     async fn prepare<'b>(&'b self, spec: &'b JobSpec) -> Result<Part<'b>, LeaseFailure> {
         let Assignment { rank, resources, seed, world, job, lease, .. } = *self.assignment;
-        let limits = TrainerLimits { ram_mib: Some(resources.ram_mib) };
+        let limits = TrainerLimits { cores: Some(resources.cores), ram_mib: Some(resources.ram_mib), ..TrainerLimits::default() };
         let mut trainer = TrainerProcess::spawn(&self.context.trainer, &limits)?;
         self.reporter.log("started its trainer");
         let peers = peers_of(&self.assignment.members)

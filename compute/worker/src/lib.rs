@@ -10,7 +10,7 @@
 //!   checkpoints ◀── first ───── │           parameter hashes ◀────┴─▶ must be equal on all members
 //!   result blob ◀── first ───── │
 //!   duties      ──────────────▶ audits: opens what was drawn of its own work, computes others' rounds again ◀▶ kept on disk
-//!                               └─ pipes ─ `deepmarket-trainer`, a child process without network
+//!                               └─ pipes ─ `deepmarket-trainer`, a confined child process (`compute/SANDBOX.md`)
 //! ```
 //!
 //! A team whose member is lost breaks up; the chain names the next one, its members bring each other to the same place, share out
@@ -50,8 +50,10 @@ mod standing;
 pub mod testing;
 mod tolerance;
 mod trainer;
+mod watch;
 
 pub use agent::{WorkerConfig, run};
+pub use deepmarket_sandbox::{Guard, GuardName, GuardState, Means, guards};
 pub use error::WorkerError;
 pub use evaluate::{Evaluation, evaluate_model};
 pub use judge::{JudgeConfig, judge, judge_disputes};

@@ -14,7 +14,7 @@ use deepmarket_job::{
     DatasetManifest, Evidence, JobSpec, Mode, Shard,
     protocol::{Part, Request, bytes_to_floats},
 };
-use deepmarket_types::{FailureReason, Hash};
+use deepmarket_types::{FailureReason, Hash, Resources};
 
 use crate::{
     TrainerError,
@@ -105,8 +105,9 @@ impl Subject {
         blobs: &Blobs<'_>,
         shards: &[u32],
     ) -> Result<TrainerProcess, ReplayError> {
-        let ram_mib = Some(duty.resources.ram_mib);
-        let mut trainer = TrainerProcess::spawn(program, &TrainerLimits { ram_mib }).map_err(ReplayError::ours)?;
+        let Resources { cores, ram_mib, .. } = duty.resources;
+        let limits = TrainerLimits { cores: Some(cores), ram_mib: Some(ram_mib), ..TrainerLimits::default() };
+        let mut trainer = TrainerProcess::spawn(program, &limits).map_err(ReplayError::ours)?;
         let (seed, world) = (duty.seed, duty.world);
         let train_samples = self.shards.iter().map(|shard| shard.samples).sum();
         let (spec, data) = (self.spec.to_bytes(), self.manifest.to_bytes());
@@ -200,7 +201,7 @@ fn check_parameters(duty: &AuditDuty, at: u64, parameters: &Hash) -> Result<(), 
 #[cfg(test)]
 pub(crate) mod tests {
     use deepmarket_api::{AuditTask, DisclosedView};
-    use deepmarket_types::{AuditId, JobId, LeaseId, MachineId, Resources, RoundCommitment, SecretKey, TimeMs};
+    use deepmarket_types::{AuditId, JobId, LeaseId, MachineId, RoundCommitment, SecretKey, TimeMs};
 
     use super::*;
 

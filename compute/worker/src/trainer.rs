@@ -4,19 +4,22 @@ use std::{
     collections::VecDeque,
     fmt, io,
     path::Path,
-    process::{ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use deepmarket_job::protocol::{self, EXIT_OUT_OF_MEMORY, MAX_FRAME_BYTES, Part, Reply, Request};
 use deepmarket_net::part_hashes;
+use deepmarket_sandbox::{Confinement, Guard};
 use deepmarket_types::{FailureReason, Hash, RoundOutcome, exchange_root};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout},
     time::timeout,
 };
+
+use crate::watch::{Watch, end_group};
 
 /// How long building a model or taking over a shard or a state may take.
 const SETUP_WITHIN: Duration = Duration::from_secs(180);
@@ -30,11 +33,7 @@ const LAST_WORDS_BYTES: usize = 4096;
 const LAST_WORDS_LINES: usize = 6;
 
 /// What a trainer may use.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TrainerLimits {
-    /// Memory in MiB; `None`: what the machine has.
-    pub ram_mib: Option<u64>,
-}
+pub use deepmarket_sandbox::Limits as TrainerLimits;
 
 /// Why a trainer can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +115,8 @@ pub struct TrainerProcess {
     stdout: ChildStdout,
     last_words: Arc<Mutex<VecDeque<u8>>>,
     listener: tokio::task::JoinHandle<()>,
+    watch: Option<Watch>,
+    confinement: Confinement,
 }
 
 /// What a round gave.
@@ -170,28 +171,36 @@ pub(crate) struct Prediction {
 }
 
 impl TrainerProcess {
-    /// Starts a trainer in a process group of its own (a Ctrl-C in the terminal is the agent's to handle) and with an empty
-    /// environment.
+    /// Starts a trainer: confined before its program begins, in a process group of its own (a Ctrl-C in the terminal is the
+    /// agent's to handle), with an almost empty environment.
     ///
-    /// Call it on a thread of the runtime that stays: the trainer asks the kernel to be killed when the thread that started
-    /// it ends.
+    /// Call it on a thread of the runtime that stays: the kernel kills the trainer when the thread that started it ends.
     pub fn spawn(path: &Path, limits: &TrainerLimits) -> Result<TrainerProcess, TrainerError> {
-        let mut command = Command::new(path);
+        let start = |source| TrainerError::Start { path: path.display().to_string(), source };
+        // A child starts in another folder.
+        let program = path.canonicalize().map_err(start)?;
+        let mut command = Command::new(program);
         if let Some(ram_mib) = limits.ram_mib {
             command.arg("--ram-mib").arg(ram_mib.to_string());
         }
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        #[cfg(unix)]
-        command.process_group(0);
-        let start = |source| TrainerError::Start { path: path.display().to_string(), source };
-        let mut child = command.spawn().map_err(start)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let confinement = Confinement::prepare(&mut command, limits).map_err(|e| start(io::Error::other(e)))?;
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(start)?;
         let missing = || io::Error::other("the process has no pipes");
         let stdin = child.stdin.take().ok_or_else(missing).map_err(start)?;
         let stdout = child.stdout.take().ok_or_else(missing).map_err(start)?;
         let stderr = child.stderr.take().ok_or_else(missing).map_err(start)?;
         let last_words = Arc::new(Mutex::new(VecDeque::new()));
         let listener = tokio::spawn(listen(stderr, last_words.clone()));
-        Ok(TrainerProcess { child, stdin, stdout, last_words, listener })
+        let pid = child.id();
+        pid.inspect(|pid| confinement.started(*pid));
+        let watch = pid.zip(limits.ram_mib).map(|(pid, ram_mib)| Watch::start(pid, ram_mib));
+        Ok(TrainerProcess { child, stdin, stdout, last_words, listener, watch, confinement })
+    }
+
+    /// What is enforced of this trainer's confinement.
+    pub fn guards(&self) -> &[Guard] {
+        self.confinement.guards()
     }
 
     /// The process's id, while it runs.
@@ -239,7 +248,7 @@ impl TrainerProcess {
         timeout(END_WITHIN, &mut self.listener).await.ok();
         let last_words = self.last_words();
         let (reason, how) = match status {
-            Ok(Ok(status)) => verdict(status, &last_words),
+            Ok(Ok(status)) => self.verdict(status, &last_words),
             // It lives, but doesn't speak our protocol any more.
             _ => {
                 self.child.start_kill().ok();
@@ -247,6 +256,17 @@ impl TrainerProcess {
             }
         };
         TrainerError::Ended { reason, how, last_words }
+    }
+
+    /// What its end means.
+    fn verdict(&self, status: ExitStatus, last_words: &str) -> (FailureReason, String) {
+        if let Some(mib) = self.watch.as_ref().and_then(Watch::excess_mib) {
+            return (FailureReason::OutOfMemory, format!("it held {mib} MiB, more than was lent, and was ended"));
+        }
+        if is_out_of_memory(status, last_words) || (status.code().is_none() && self.confinement.ran_out_of_memory()) {
+            return (FailureReason::OutOfMemory, format!("{status}: the lent memory was used up"));
+        }
+        (FailureReason::TrainerCrashed, status.to_string())
     }
 
     fn last_words(&self) -> String {
@@ -402,12 +422,19 @@ async fn listen(mut stderr: ChildStderr, last_words: Arc<Mutex<VecDeque<u8>>>) {
     }
 }
 
-/// What an exit status means. Rust's allocator aborts after printing a line; a trainer that caught the failed allocation exits
-/// with a status of its own.
-fn verdict(status: ExitStatus, last_words: &str) -> (FailureReason, String) {
-    let out_of_memory = status.code() == Some(EXIT_OUT_OF_MEMORY) || last_words.contains("memory allocation of");
-    let reason = if out_of_memory { FailureReason::OutOfMemory } else { FailureReason::TrainerCrashed };
-    (reason, status.to_string())
+/// Whether a status and last words are those of a program without memory: Rust's allocator aborts after printing a line; a trainer
+/// that caught the failed allocation exits with a status of its own.
+fn is_out_of_memory(status: ExitStatus, last_words: &str) -> bool {
+    status.code() == Some(EXIT_OUT_OF_MEMORY) || last_words.contains("memory allocation of")
+}
+
+impl Drop for TrainerProcess {
+    fn drop(&mut self) {
+        // Where a program could start others, they end with it.
+        if let Some(pid) = self.child.id() {
+            end_group(pid);
+        }
+    }
 }
 
 fn confused(asked: &'static str, answer: &Reply) -> TrainerError {
@@ -467,9 +494,12 @@ impl fmt::Debug for Update {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
+    use deepmarket_sandbox::Means;
+
     use super::*;
 
-    /// A program that isn't a trainer: what it does is what can go wrong.
+    /// A program that isn't a trainer: what it does is what can go wrong. A script needs other programs, which no confined one
+    /// may start.
     fn program(folder: &Path, script: &str) -> PathBuf {
         let path = folder.join("trainer");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -480,9 +510,10 @@ mod tests {
     async fn ask(script: &str, within: Duration) -> TrainerError {
         let folder = tempfile::tempdir().unwrap();
         let path = program(folder.path(), script);
+        let limits = TrainerLimits { ram_mib: Some(64), means: Means::WatchedOnly, ..TrainerLimits::default() };
         // Another test's fork may hold the file open for writing for a moment ("text file busy").
         let mut trainer = loop {
-            match TrainerProcess::spawn(&path, &TrainerLimits { ram_mib: Some(64) }) {
+            match TrainerProcess::spawn(&path, &limits) {
                 Err(TrainerError::Start { source, .. }) if source.kind() == io::ErrorKind::ExecutableFileBusy => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

@@ -232,13 +232,15 @@ pub struct DisputedStep {
     pub state: Option<Hash>,
 }
 
-/// One receipt of a job with what became of its pay: `GET /v1/jobs/{id}/receipts`, by lease and number. What a receipt adds is a
-/// *window*: its rounds may be audited, and its pay is held until it vests.
+/// One receipt of a job as the chain accepted it: `GET /v1/jobs/{id}/receipts`, newest first. What it adds to the worker's receipt
+/// before is a *window*: its rounds may be audited, and its pay is held until it vests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReceiptView {
     /// The block.
     #[schema(value_type = u64)]
     pub height: Height,
+    /// The event's number in the block: with the height the receipt's place in the job's history.
+    pub index: u32,
     /// The block's time.
     #[schema(value_type = u64)]
     pub time: TimeMs,
@@ -253,45 +255,60 @@ pub struct ReceiptView {
     /// The worker's machine.
     #[schema(value_type = String)]
     pub machine: MachineId,
-    /// The receipt's number within the lease.
+    /// The receipt's number within the lease, from 1.
     pub sequence: u32,
-    /// Rounds of the job that were done before it, and with it.
-    #[schema(value_type = Vec<u64>)]
-    pub rounds: (u64, u64),
-    /// Committed rounds before it, and with it.
-    #[schema(value_type = Vec<u64>)]
-    pub committed: (u64, u64),
-    /// The root of all commitments with it.
+    /// Rounds of the job that are done with it.
+    pub rounds: u64,
+    /// Rounds that the worker has committed to with it.
+    pub committed: u64,
+    /// The root of all these commitments.
     #[schema(value_type = String)]
     pub commitments: Hash,
-    /// Hash of the parameters with it.
+    /// Hash of the parameters after the last round.
     #[schema(value_type = String)]
     pub parameters: Hash,
-    /// Samples that it adds.
+    /// Samples since the lease began.
     pub samples: u64,
     /// What it released.
     #[schema(value_type = u64)]
     pub payout: Credits,
-    /// What became of the payout.
-    pub pay: PayState,
-    /// When held pay vests, if no audit is open then and none finds anything; none where it isn't held.
-    #[schema(value_type = Option<u64>)]
-    pub vests: Option<TimeMs>,
-    /// Did it go through the draw? Windows without new commitments, and those of a market without audits, never do.
-    pub is_drawn: bool,
-    /// The audits of it.
-    #[schema(value_type = Vec<String>)]
-    pub audits: Vec<AuditId>,
+    /// What is held of its window; none once that vested or was lost, and in a market without audits.
+    pub held: Option<HeldView>,
 }
 
-/// What became of a receipt's pay.
+/// A window whose pay is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PayState {
-    /// It is held.
-    Held,
-    /// The lender has it.
-    Vested,
-    /// It was lost by a false receipt or answer of the machine, or given back to the borrower.
-    Lost,
+pub struct HeldView {
+    /// What is held.
+    #[schema(value_type = u64)]
+    pub pay: Credits,
+    /// When it vests, if no audit of the machine is open then and none finds anything.
+    #[schema(value_type = u64)]
+    pub vests: TimeMs,
+    /// Did it go through the draw of audits?
+    pub is_drawn: bool,
 }
+
+/// A decided block with the proof that it was decided, as [`chain_bytes`] strings them together: `GET /v1/blocks/raw`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawBlock {
+    /// The block's canonical bytes.
+    pub block: Vec<u8>,
+    /// The canonical bytes of its commit certificate.
+    pub certificate: Vec<u8>,
+}
+
+/// Canonical bytes of some blocks, one after the other.
+pub fn chain_bytes(blocks: Vec<RawBlock>) -> Vec<u8> {
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = blocks.into_iter().map(|raw| (raw.block, raw.certificate)).collect();
+    deepmarket_types::encode(&pairs)
+}
+
+/// Reads what [`chain_bytes`] wrote.
+pub fn read_chain_bytes(bytes: &[u8]) -> Result<Vec<RawBlock>, deepmarket_types::FormError> {
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = deepmarket_types::decode(bytes)?;
+    Ok(pairs.into_iter().map(|(block, certificate)| RawBlock { block, certificate }).collect())
+}
+
+/// The most bytes of blocks and certificates in one answer; one block may be more than that.
+pub const MAX_CHAIN_BYTES: usize = 4 * 1024 * 1024;

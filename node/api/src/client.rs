@@ -20,12 +20,14 @@ use futures::{Stream, StreamExt as _, future};
 
 pub use blobs::{BlobEntry, DownloadError};
 pub use error::{ApiError, Attempt};
+pub use transport::IDLE;
 use transport::{Ask, Failures, Transport};
 
 use crate::{
     AccountView, Assignment, AuditDuty, AuditView, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest,
-    EvaluationView, HistoryEntry, InviteView, JobEvent, JobView, LedgerView, MachineView, Network, PricesView, Progress,
-    ProgressBatch, Quote, QuoteRequest, ReceiptView, Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
+    EvaluationView, HistoryEntry, InviteView, JobEvent, JobView, LedgerView, MAX_CHAIN_BYTES, MachineView, Network, PricesView,
+    Progress, ProgressBatch, Quote, QuoteRequest, ReceiptView, Statement, Status, TransactionStatus, VoucherRequest,
+    VoucherResponse, read_chain_bytes,
 };
 
 /// The most bytes of a genesis document.
@@ -173,9 +175,22 @@ impl Client {
         self.transport.json(&Ask::get("/v1/audits/duties")).await
     }
 
-    /// The audits of a job, in the order in which they were drawn.
+    /// All audits of a job, in the order in which they were drawn.
     pub async fn audits(&self, job: JobId) -> Result<Vec<AuditView>, ApiError> {
-        self.transport.json(&Ask::get(format!("/v1/jobs/{job}/audits"))).await
+        let mut audits: Vec<AuditView> = Vec::new();
+        loop {
+            let ask = Ask::get(format!("/v1/jobs/{job}/audits")).maybe("after", audits.last().map(|audit| audit.id));
+            let page: Vec<AuditView> = self.transport.json(&ask).await?;
+            if page.is_empty() {
+                return Ok(audits);
+            }
+            audits.extend(page);
+        }
+    }
+
+    /// The newest audits of the whole market that are not closed, at most 500.
+    pub async fn open_audits(&self) -> Result<Vec<AuditView>, ApiError> {
+        self.transport.json(&Ask::get("/v1/audits").query("state", "open")).await
     }
 
     /// An audit.
@@ -183,9 +198,27 @@ impl Client {
         self.transport.known(&Ask::get(format!("/v1/audits/{id}"))).await
     }
 
-    /// The receipts of a job, by lease and number.
+    /// All receipts of a job, oldest first.
     pub async fn receipts(&self, job: JobId) -> Result<Vec<ReceiptView>, ApiError> {
-        self.transport.json(&Ask::get(format!("/v1/jobs/{job}/receipts"))).await
+        let mut receipts: Vec<ReceiptView> = Vec::new();
+        loop {
+            let before = receipts.last().map(|receipt| format!("{}-{}", receipt.height, receipt.index));
+            let ask = Ask::get(format!("/v1/jobs/{job}/receipts")).maybe("before", before);
+            let page: Vec<ReceiptView> = self.transport.json(&ask).await?;
+            if page.is_empty() {
+                receipts.reverse();
+                return Ok(receipts);
+            }
+            receipts.extend(page);
+        }
+    }
+
+    /// Blocks from a height on with their certificates, as many as fit into one answer; none from above the tip on.
+    pub async fn raw_blocks(&self, from: Height) -> Result<Vec<RawBlock>, ApiError> {
+        let ask = Ask::get("/v1/blocks/raw").query("from", from).timeout(None);
+        let (gateway, response) = self.transport.ask(&ask).await?;
+        let bytes = self.transport.bounded(gateway, response, 2 * MAX_CHAIN_BYTES, &|_| {}).await?;
+        read_chain_bytes(&bytes).map_err(|error| self.transport.bad_answer(gateway, format!("its blocks: {error}")))
     }
 
     /// Jobs, of one owner or all, newest first, at most 100.

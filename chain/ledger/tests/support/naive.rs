@@ -1024,7 +1024,12 @@ impl Naive {
             })
             .sum();
         let payout = due.min(self.escrow(share.job));
-        self.people[self.hosts[share.host].owner].earned += payout;
+        // What one pays to oneself goes back to where it was: starting credits go first.
+        let starting = payout.min((self.tasks[share.job].granted - self.paid(share.job)).max(0));
+        let lender = self.hosts[share.host].owner;
+        let back = if lender == self.tasks[share.job].owner { starting } else { 0 };
+        self.people[lender].granted += back;
+        self.people[lender].earned += payout - back;
         let now = self.time;
         let share = &mut self.shares[i];
         share.paid += payout;
