@@ -68,11 +68,15 @@ fn main() {
         ("a_disputed_step_is_shown_by_both_sides_and_judged", || Box::pin(audits::disputed())),
         ("an_owner_who_comes_back_is_still_paid_for_what_is_drawn_at_once", || Box::pin(audits::owner_returns())),
     ];
+    // It takes a minute, and only says what it measured.
+    let measurements: &[Scenario] = &[("measure_what_keeping_rounds_costs", || Box::pin(audits::cost()))];
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     if arguments.iter().any(|argument| argument == "--list") {
         return scenarios.iter().for_each(|(name, _)| println!("{name}: test"));
     }
-    for (name, scenario) in scenarios.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str()))) {
+    let wanted = |(name, _): &&Scenario| filter.is_none_or(|filter| name.contains(filter.as_str()));
+    let measured = measurements.iter().filter(|(name, _)| filter.is_some_and(|filter| filter == name));
+    for (name, scenario) in scenarios.iter().filter(wanted).chain(measured) {
         let began = Instant::now();
         print!("test {name} ... ");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
