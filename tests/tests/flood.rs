@@ -243,9 +243,9 @@ async fn hoard(target: SocketAddr, tally: Tally) {
             Ok(None) => tally.count("connection", "closed"),
             Err(_) => kept.push(stream),
         }
-        if kept.len() < 64 {
+        if kept.len() < 256 {
             // Faster at first: until there are many, each is made without a look at the one before.
-            for _ in 0..64 {
+            for _ in 0..256 {
                 kept.extend(connect(target, 2).await);
             }
         }

@@ -69,17 +69,20 @@ fn files(below: &Path) -> Vec<PathBuf> {
 }
 
 /// What is searched for: bytes, and what they are.
-#[derive(Default)]
 struct Needles {
     all: Vec<(Vec<u8>, String)>,
     /// By their first two bytes.
-    by_start: BTreeMap<[u8; 2], Vec<usize>>,
+    by_start: Vec<Vec<usize>>,
 }
 
 impl Needles {
+    fn new() -> Needles {
+        Needles { all: Vec::new(), by_start: vec![Vec::new(); 1 << 16] }
+    }
+
     fn add(&mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
-        self.by_start.entry([bytes[0], bytes[1]]).or_default().push(self.all.len());
+        self.by_start[start(&bytes)].push(self.all.len());
         self.all.push((bytes, what.into()));
     }
 
@@ -105,13 +108,16 @@ impl Needles {
         }
     }
 
-    fn found_in<'a>(&'a self, bytes: &[u8]) -> Option<&'a str> {
-        bytes.windows(2).enumerate().find_map(|(at, start)| {
-            let candidates = self.by_start.get(start)?;
-            let found = candidates.iter().find(|needle| bytes[at..].starts_with(&self.all[**needle].0))?;
+    fn found_in(&self, bytes: &[u8]) -> Option<&str> {
+        bytes.windows(2).enumerate().find_map(|(at, two)| {
+            let found = self.by_start[start(two)].iter().find(|needle| bytes[at..].starts_with(&self.all[**needle].0))?;
             Some(self.all[*found].1.as_str())
         })
     }
+}
+
+fn start(bytes: &[u8]) -> usize {
+    usize::from(bytes[0]) << 8 | usize::from(bytes[1])
 }
 
 /// Base 64 without what fills it up at its end.
@@ -139,7 +145,7 @@ fn no_secret_is_printed_logged_or_kept_outside_its_file() {
     let _turn = my_turn();
     let market = Market::up_logging(1, None, Some("trace"));
     let (far, mut said) = (tempfile::tempdir().unwrap(), Said::default());
-    let mut needles = Needles::default();
+    let mut needles = Needles::new();
 
     said.cli(&market, &["account", "open", "--name", "alice", "--identity", IDENTITY], false);
     // Another machine joins by a one-time code, which is typed over there.

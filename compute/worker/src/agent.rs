@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    WorkerError,
+    TrainerProgram, WorkerError,
     answers::Answers,
     duties, heartbeat,
     journal::Journal,
@@ -50,7 +50,7 @@ pub struct WorkerConfig {
     /// Where other machines reach it, told to the chain; empty: where it listens.
     pub announce: Vec<String>,
     /// The trainer's program.
-    pub trainer: PathBuf,
+    pub trainer: TrainerProgram,
 }
 
 /// Serves this machine's leases until `stop` is cancelled; then it gives running leases back (`OwnerReturned`) and returns.

@@ -1,6 +1,6 @@
 //! A validator's part in a dispute: it computes the one step on which worker and auditors disagree (DESIGN section 7).
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use deepmarket_api::{AuditDuty, Client};
 use deepmarket_job::Evidence;
@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    TrainerProgram,
     auditor::fetch_evidence,
     replay::{Blobs, ReplayError, Subject},
 };
@@ -33,7 +34,7 @@ pub struct JudgeConfig {
     /// The market's gateways.
     pub client: Client,
     /// The trainer's program.
-    pub trainer: PathBuf,
+    pub trainer: TrainerProgram,
 }
 
 /// Computes disputed steps and tells the chain what they give, until `stop` is cancelled. One at a time; each is said once.

@@ -23,7 +23,7 @@ use crate::{
     progress::Reporter,
     receipts::{Book, Receipts, ReceiptsSetup, Tally},
     rounds::{Meter, Place, Totals, Training},
-    trainer::{TrainerLimits, TrainerProcess},
+    trainer::TrainerProgram,
 };
 
 /// How long a worker waits for the chain's decision about another one that it missed, before it tries the members again; and where
@@ -52,7 +52,7 @@ pub(crate) struct Context {
     pub net: Net,
     /// Where other machines reach this one; empty: where it listens.
     pub announce: Vec<String>,
-    pub trainer: std::path::PathBuf,
+    pub trainer: TrainerProgram,
     pub journal: Journal,
     /// What this machine must show of its rounds.
     pub archive: Archive,
@@ -286,8 +286,7 @@ impl Work<'_> {
     /// Starts the trainer and fetches what this worker will probably work on; tells the chain that it is ready.
     async fn prepare<'b>(&'b self, spec: &'b JobSpec) -> Result<Part<'b>, LeaseFailure> {
         let Assignment { rank, resources, seed, world, job, lease, .. } = *self.assignment;
-        let limits = TrainerLimits { cores: Some(resources.cores), ram_mib: Some(resources.ram_mib), ..TrainerLimits::default() };
-        let mut trainer = TrainerProcess::spawn(&self.context.trainer, &limits)?;
+        let mut trainer = self.context.trainer.start(&resources)?;
         self.reporter.log("started its trainer");
         let peers = peers_of(&self.assignment.members)
             .map_err(|_| LeaseFailure::new(FailureReason::PeerLost, "the addresses of the other workers can't be used"))?;

@@ -58,4 +58,4 @@ pub use error::WorkerError;
 pub use evaluate::{Evaluation, evaluate_model};
 pub use judge::{JudgeConfig, judge, judge_disputes};
 pub use measure::measure;
-pub use trainer::{TrainerError, TrainerLimits, TrainerProcess};
+pub use trainer::{TrainerError, TrainerLimits, TrainerProcess, TrainerProgram};

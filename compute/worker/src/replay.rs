@@ -7,19 +7,17 @@
 //!                                     └─ parameters as in the lease's receipts? ─▶ unusable
 //! ```
 
-use std::path::Path;
-
 use deepmarket_api::{ApiError, AuditDuty, Client};
 use deepmarket_job::{
     DatasetManifest, Evidence, JobSpec, Mode, Shard,
     protocol::{Part, Request, bytes_to_floats},
 };
-use deepmarket_types::{FailureReason, Hash, Resources};
+use deepmarket_types::{FailureReason, Hash};
 
 use crate::{
     TrainerError,
     data::{MAX_MANIFEST_BYTES, Source},
-    trainer::{TrainerLimits, TrainerProcess},
+    trainer::{TrainerProcess, TrainerProgram},
 };
 
 /// Why a round can't be computed again.
@@ -100,14 +98,12 @@ impl Subject {
     /// A trainer with the round's shards.
     pub async fn trainer(
         &self,
-        program: &Path,
+        program: &TrainerProgram,
         duty: &AuditDuty,
         blobs: &Blobs<'_>,
         shards: &[u32],
     ) -> Result<TrainerProcess, ReplayError> {
-        let Resources { cores, ram_mib, .. } = duty.resources;
-        let limits = TrainerLimits { cores: Some(cores), ram_mib: Some(ram_mib), ..TrainerLimits::default() };
-        let mut trainer = TrainerProcess::spawn(program, &limits).map_err(ReplayError::ours)?;
+        let mut trainer = program.start(&duty.resources).map_err(ReplayError::ours)?;
         let (seed, world) = (duty.seed, duty.world);
         let train_samples = self.shards.iter().map(|shard| shard.samples).sum();
         let (spec, data) = (self.spec.to_bytes(), self.manifest.to_bytes());
@@ -124,7 +120,7 @@ impl Subject {
     /// A trainer at the state before the audited round.
     pub async fn replay(
         &self,
-        program: &Path,
+        program: &TrainerProgram,
         duty: &AuditDuty,
         blobs: &Blobs<'_>,
         evidence: &Evidence,
@@ -201,7 +197,7 @@ fn check_parameters(duty: &AuditDuty, at: u64, parameters: &Hash) -> Result<(), 
 #[cfg(test)]
 pub(crate) mod tests {
     use deepmarket_api::{AuditTask, DisclosedView};
-    use deepmarket_types::{AuditId, JobId, LeaseId, MachineId, RoundCommitment, SecretKey, TimeMs};
+    use deepmarket_types::{AuditId, JobId, LeaseId, MachineId, Resources, RoundCommitment, SecretKey, TimeMs};
 
     use super::*;
 

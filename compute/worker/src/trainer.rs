@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt, io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,8 +11,8 @@ use std::{
 
 use deepmarket_job::protocol::{self, EXIT_OUT_OF_MEMORY, MAX_FRAME_BYTES, Part, Reply, Request};
 use deepmarket_net::part_hashes;
-use deepmarket_sandbox::{Confinement, Guard};
-use deepmarket_types::{FailureReason, Hash, RoundOutcome, exchange_root};
+use deepmarket_sandbox::{Confinement, Guard, Means};
+use deepmarket_types::{FailureReason, Hash, Resources, RoundOutcome, exchange_root};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
@@ -102,6 +102,29 @@ impl TrainerError {
             TrainerError::Failed { reason, .. } | TrainerError::Ended { reason, .. } => *reason,
             _ => FailureReason::TrainerCrashed,
         }
+    }
+}
+
+/// The trainer's program, and how what is lent to it is enforced.
+#[derive(Clone, Debug)]
+pub struct TrainerProgram {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How its limits are enforced.
+    pub means: Means,
+}
+
+impl From<PathBuf> for TrainerProgram {
+    fn from(path: PathBuf) -> Self {
+        TrainerProgram { path, means: Means::Best }
+    }
+}
+
+impl TrainerProgram {
+    /// Starts it with what a lease or an audit may use.
+    pub(crate) fn start(&self, lent: &Resources) -> Result<TrainerProcess, TrainerError> {
+        let limits = TrainerLimits { cores: Some(lent.cores), ram_mib: Some(lent.ram_mib), means: self.means };
+        TrainerProcess::spawn(&self.path, &limits)
     }
 }
 

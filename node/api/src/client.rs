@@ -26,7 +26,7 @@ use transport::{Ask, Failures, Transport};
 use crate::{
     AccountView, Assignment, AuditDuty, AuditView, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest,
     EvaluationView, HistoryEntry, InviteView, JobEvent, JobView, LedgerView, MAX_CHAIN_BYTES, MachineView, Network, PricesView,
-    Progress, ProgressBatch, Quote, QuoteRequest, ReceiptView, Statement, Status, TransactionStatus, VoucherRequest,
+    Progress, ProgressBatch, Quote, QuoteRequest, RawBlock, ReceiptView, Statement, Status, TransactionStatus, VoucherRequest,
     VoucherResponse, read_chain_bytes,
 };
 

@@ -139,12 +139,19 @@ impl Guests {
         let guests = self.clone();
         tokio::spawn(async move {
             loop {
-                let mut own = HashSet::new();
+                let (mut own, mut complete) = (HashSet::new(), true);
                 for host in &hosts {
                     match tokio::net::lookup_host(host).await {
                         Ok(found) => own.extend(found.map(|address| Guest::new(address.ip()))),
-                        Err(error) => tracing::debug!(host, %error, "a gateway's address isn't known"),
+                        Err(error) => {
+                            complete = false;
+                            tracing::debug!(host, %error, "a gateway's address isn't known");
+                        }
                     }
+                }
+                // A name server that is down makes nobody a stranger.
+                if !complete {
+                    own.extend(guests.own.read().unwrap_or_else(PoisonError::into_inner).iter().copied());
                 }
                 guests.set_own(own);
                 [&guests.reads, &guests.writes, &guests.vouchers].into_iter().for_each(Rate::retain_recent);
@@ -301,7 +308,10 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
+    use axum::{
+        body::Body,
+        http::{HeaderName, HeaderValue},
+    };
 
     use super::*;
 
@@ -320,7 +330,9 @@ mod tests {
         assert_eq!(guest("::ffff:10.0.0.1"), guest("10.0.0.1"));
         assert_eq!(guest("2001:db8:1:2::1"), guest("2001:db8:1:2:ffff::7"));
         assert_ne!(guest("2001:db8:1:2::1"), guest("2001:db8:1:3::1"));
-        let headers = |text: &str| HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), text.parse().unwrap())]);
+        let headers = |text: &str| {
+            HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_str(text).unwrap())])
+        };
         let local = guest("127.0.0.1");
         assert_eq!(local.behind(&headers("1.1.1.1, 10.0.0.9")), guest("10.0.0.9"), "what the proxy itself appended");
         assert_eq!(local.behind(&headers("nonsense")), local);

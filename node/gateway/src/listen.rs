@@ -2,15 +2,18 @@
 //!
 //! `axum::serve` has neither limit: a client that sends a byte a minute would hold its connection for ever.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
-use hyper::{body::Incoming, server::conn::http1, service::Service as _, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

@@ -33,7 +33,7 @@ pub(crate) fn account(ledger: &Ledger, account: &Account) -> AccountView {
         vests,
         audits_passed: account.audits_passed,
         strikes: account.strikes,
-        barred: (1..=account.strikes).contains(&ledger.params().audit.strikes),
+        barred: ledger.is_barred(account),
         reliability: account.reliability,
         jobs: ledger.jobs_of(account.id).rev().take(ACCOUNT_JOBS).map(|job| job.id).collect(),
         machines: ledger.machines_of(account.id).map(|machine| machine.id).collect(),

@@ -103,13 +103,7 @@ impl World<'_> {
         let is_true = self.cheat_in(audit).is_none_or(|cheat| cheat == Kind::DoubleReceipts);
         let others_lie = audit.auditors.iter().any(|other| self.lies.contains_key(&(audit.id, other.machine)));
         match kind.filter(|kind| self.is_wanted(*kind) && !others_lie) {
-            Some(Kind::LyingAuditor) if is_true => {
-                let answer = match self.dice.roll(4) {
-                    0 => Answer::Unusable,
-                    _ => self.made_up(audit, false),
-                };
-                (answer, Some(Kind::LyingAuditor))
-            }
+            Some(Kind::LyingAuditor) if is_true => (self.made_up(audit, false), Some(Kind::LyingAuditor)),
             Some(Kind::YesMan) => (self.made_up(audit, true), Some(Kind::YesMan)),
             _ => (self.recompute(audit), None),
         }
@@ -229,4 +223,3 @@ impl World<'_> {
         (step == 0 || agreed == Some(stepped.before)).then_some(stepped.after)
     }
 }
-

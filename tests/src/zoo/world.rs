@@ -10,8 +10,8 @@ use deepmarket_job::{Evidence, share_out};
 use deepmarket_ledger::{Applied, GenesisState};
 use deepmarket_net::combine;
 use deepmarket_types::{
-    Action, AuditId, AuditState, AuditVerdict, CommitmentPlace, Credits, Event, Hash, Height, JobId, LeaseId, LeaseOutcome, MachineId,
-    Posting, PublicKey, Receipt, Resources, SecretKey, Signature, TimeMs, Transaction, TransactionResult,
+    Action, AuditId, AuditState, AuditVerdict, CommitmentPlace, Credits, Event, Hash, Height, JobId, LeaseId, LeaseOutcome,
+    MachineId, Posting, PublicKey, Receipt, Resources, SecretKey, Signature, TimeMs, Transaction, TransactionResult,
     VerifiedTransaction, Voucher,
 };
 
@@ -40,8 +40,8 @@ const REGISTRAR: PublicKey = PublicKey([200; 32]);
 const BORROWER: PublicKey = PublicKey([201; 32]);
 
 /// One job's training, as far as its team has come.
-struct Training {
-    setting: Setting,
+pub(super) struct Training {
+    pub(super) setting: Setting,
     generation: u32,
     members: Vec<LeaseId>,
     /// What the first member holds: where others go on.
@@ -69,7 +69,7 @@ pub struct World<'a> {
     pub(super) validators: Vec<SecretKey>,
     pub(super) lenders: Vec<Lender>,
     pub(super) machines: BTreeMap<MachineId, usize>,
-    trainings: BTreeMap<JobId, Training>,
+    pub(super) trainings: BTreeMap<JobId, Training>,
     pub(super) workers: BTreeMap<LeaseId, Worker>,
     pub(super) blobs: BTreeMap<Hash, Rc<Vec<u8>>>,
     /// Audits that are not closed.
@@ -173,7 +173,9 @@ impl<'a> World<'a> {
         self.draining = true;
         let end = self.chain.ledger.time().plus(3 * self.plan.params.audit.vest_ms);
         let is_open = |world: &World<'_>| {
-            !world.open.is_empty() || world.chain.ledger.windows().next().is_some() || world.trainings.values().any(|t| !t.members.is_empty())
+            !world.open.is_empty()
+                || world.chain.ledger.windows().next().is_some()
+                || world.trainings.values().any(|t| !t.members.is_empty())
         };
         while is_open(&self) && self.chain.ledger.time() < end {
             self.pass();
@@ -234,7 +236,8 @@ impl<'a> World<'a> {
         for is_auditor in [false, true] {
             let wanted = if is_auditor { self.plan.cheating_auditors } else { self.plan.cheating_workers };
             let present = |world: &World<'_>| {
-                let of_this = |lender: &&Lender| lender.kind.is_some_and(|kind| kind.is_auditor() == is_auditor) && !lender.is_gone;
+                let of_this =
+                    |lender: &&Lender| lender.kind.is_some_and(|kind| kind.is_auditor() == is_auditor) && !lender.is_gone;
                 world.lenders.iter().filter(of_this).count() as u32
             };
             while present(self) < wanted {
@@ -404,9 +407,10 @@ impl<'a> World<'a> {
         let key = ledger.machine(lease.machine).expect("a lease has a machine").key;
         let place = CommitmentPlace { chain: ledger.chain(), job: lease.job, lease: id, rank: lease.rank };
         let (sequence, took_part, from, job, rank) = (lease.sequence + 1, lease.took_part(), lease.from, lease.job, lease.rank);
-        let worker = self.workers.entry(id).or_insert_with(|| {
-            Worker::new(place, training.setting.clone(), training.state.as_deref().map(Vec::as_slice))
-        });
+        let worker = self
+            .workers
+            .entry(id)
+            .or_insert_with(|| Worker::new(place, training.setting.clone(), training.state.as_deref().map(Vec::as_slice)));
         if cheat == Some(Kind::ClaimsMoreSamples) && self.dice.roll(3) == 0 {
             // The commitments don't add up to what the receipt says.
             worker.inflated_since.get_or_insert(sequence);

@@ -17,7 +17,7 @@ use deepmarket_worker::{
     testing::{Lie, Real, lying_trainer},
 };
 
-use crate::{Market, gateway::chain, machine_key, this_program, trainer, trainer_program};
+use crate::{Market, gateway::chain, machine_key, script};
 
 /// The real trainer, where it was built.
 fn real_trainer() -> Option<PathBuf> {
@@ -28,14 +28,10 @@ fn real_trainer() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Under this name the program is a trainer that lies: it tells more samples than it works on.
-pub const LIAR: &str = "liar";
-
-/// It asks a stand-in, in a thread: confined, it may start no program.
-pub fn lie(folder: &Path) {
-    let number = trainer::number_of(folder);
-    let start = || Real::in_a_thread(move |requests, replies| trainer::talk(number, requests, replies));
-    lying_trainer(&Lie::FewerSamples, start).unwrap();
+/// `lying-trainer LIE REAL ARGUMENTS`
+pub fn lie(arguments: &[String]) {
+    let lie: Lie = arguments[0].parse().unwrap();
+    lying_trainer(&lie, || Real::program(Path::new(&arguments[1]), &arguments[2..])).unwrap();
 }
 
 fn machine(number: u8) -> MachineId {
@@ -158,7 +154,7 @@ async fn any_round_passes(market: &Market) {
 }
 
 pub async fn pass() {
-    let mut market = Market::trained("steady", trainer_program).await;
+    let mut market = Market::trained("steady", crate::trainer_program).await;
     any_round_passes(&market).await;
     // Long after the lease, in another life of the agent, without an offer.
     market.restart(1);
@@ -175,7 +171,7 @@ pub async fn real_passes(name: &'static str) {
 }
 
 pub async fn restarted() {
-    let mut market = Market::trained("steady", trainer_program).await;
+    let mut market = Market::trained("steady", crate::trainer_program).await;
     let audit = market.opened(1, 5).await;
     let Finding::Equal { blinded } = market.finds(0, audit, |_| {}).await else { panic!() };
     market.restart(0);
@@ -191,7 +187,7 @@ pub async fn restarted() {
 }
 
 pub async fn lies() {
-    let market = Market::trained("steady", trainer_program).await;
+    let market = Market::trained("steady", crate::trainer_program).await;
     let sealed_otherwise = |duty: &mut AuditDuty| duty.disclosed.as_mut().unwrap().commitment.sealed = Hash::of(b"other");
     let audit = market.opened(0, 20).await;
     assert!(matches!(market.finds(1, audit, sealed_otherwise).await, Finding::Different { .. }));
@@ -235,7 +231,7 @@ pub async fn lies() {
 }
 
 pub async fn another_class() {
-    let market = Market::trained("steady", trainer_program).await;
+    let market = Market::trained("steady", crate::trainer_program).await;
     market.gateway.state().other_class.insert(machine(1));
     let audit = market.opened(1, 9).await;
     let evidence = market.evidence(audit);
@@ -245,10 +241,14 @@ pub async fn another_class() {
     market.end().await;
 }
 
-/// One of three workers works on half of its samples.
+/// One of three workers has a real trainer that works on half of its samples.
 pub async fn a_liar_is_found() {
-    let program = |home: &Path| if home.ends_with("machine-1") { this_program(home, LIAR) } else { trainer_program(home) };
-    let market = Market::trained("steady", program).await;
+    let Some(real) = real_trainer() else { return };
+    let program = move |home: &Path| match home.ends_with("machine-1") {
+        false => real.clone(),
+        true => script(home, &["lying-trainer", "fewer-samples", real.to_str().unwrap()]),
+    };
+    let market = Market::trained("real", program).await;
     let (honest, lie) = (market.opened(0, 3).await, market.opened(1, 3).await);
     market.passes(2, honest).await;
     let finding = market.finds(2, lie, |_| {}).await;
@@ -281,7 +281,7 @@ pub async fn disputed() {
         chain: chain(),
         key: SecretKey::from_seed([7; 32]),
         client: Client::new(vec![market.gateway.url.clone()]).unwrap(),
-        trainer,
+        trainer: trainer.into(),
     };
     let base = market.gateway.state().audits[&audit].clone();
     let judged = async |step: u32, before, state| {

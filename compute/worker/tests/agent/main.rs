@@ -13,6 +13,7 @@ mod trainer;
 use std::{
     fs,
     future::Future,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     pin::Pin,
     time::{Duration, Instant},
@@ -21,26 +22,22 @@ use std::{
 use deepmarket_api::{Client, ProgressKind};
 use deepmarket_job::Predictions;
 use deepmarket_types::{FailureReason, LeaseOutcome, LeaseState, SecretKey};
-use deepmarket_worker::{WorkerConfig, run};
+use deepmarket_worker::{Means, TrainerProgram, WorkerConfig, run};
 use gateway::{Gateway, chain};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Under this name the program is the stand-in trainer of the machine in whose folder it is.
-const TRAINER: &str = "trainer";
-
 type Scenario = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 
 fn main() {
-    let this = PathBuf::from(std::env::args_os().next().unwrap_or_default());
-    if this.file_name().is_some_and(|name| name == TRAINER) {
-        return trainer::serve(this.parent().unwrap());
-    }
-    if this.file_name().is_some_and(|name| name == audits::LIAR) {
-        return audits::lie(this.parent().unwrap());
-    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().map(String::as_str) == Some("stand-in-trainer") {
+        return trainer::serve(Path::new(&arguments[1]));
+    }
+    if arguments.first().map(String::as_str) == Some("lying-trainer") {
+        return audits::lie(&arguments[1..]);
+    }
     let scenarios: &[Scenario] = &[
         ("three_agents_train_report_and_agree_while_the_gateway_goes_away", || Box::pin(finishes("steady", true))),
         ("a_gateway_that_lags_behind_stops_nothing", || Box::pin(lags())),
@@ -125,7 +122,8 @@ impl Market {
         let home = self.folder.path().join(format!("machine-{number}"));
         fs::create_dir_all(&home).unwrap();
         let config = WorkerConfig {
-            trainer: (self.program)(&home),
+            // The stand-ins are scripts that start other programs.
+            trainer: TrainerProgram { path: (self.program)(&home), means: Means::WatchedOnly },
             home,
             chain: chain(),
             key: machine_key(number),
@@ -146,15 +144,9 @@ impl Market {
         }
     }
 
-    /// The trainers that run: confined as they are, they can't tell of themselves.
     fn trainers(&self) -> Vec<u32> {
-        let is_ours = |pid: &u32| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let program = String::from_utf8_lossy(command.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
-            Path::new(&program).starts_with(self.folder.path()) && is_alive(*pid)
-        };
-        let names = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
-        names.filter_map(|name| name.to_str()?.parse().ok()).filter(is_ours).collect()
+        let pids = (0..3).filter_map(|n| fs::read_to_string(self.folder.path().join(format!("machine-{n}/pid"))).ok());
+        pids.filter_map(|pid| pid.trim().parse().ok()).filter(|pid| is_alive(*pid)).collect()
     }
 
     async fn end(self) {
@@ -175,17 +167,18 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }
 
+/// A script that starts this very program as the stand-in trainer.
 fn trainer_program(home: &Path) -> PathBuf {
-    this_program(home, TRAINER)
+    script(home, &["stand-in-trainer", home.to_str().unwrap()])
 }
 
-/// This very program in a machine's folder, under the name of what it is there.
-fn this_program(home: &Path, name: &str) -> PathBuf {
-    let path = home.join(name);
+/// A script that starts this very program with some arguments before its own.
+fn script(home: &Path, arguments: &[&str]) -> PathBuf {
+    let path = home.join("trainer");
     let this = std::env::current_exe().unwrap();
-    if !path.exists() && fs::hard_link(&this, &path).is_err() {
-        fs::copy(&this, &path).unwrap();
-    }
+    let arguments: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+    fs::write(&path, format!("#!/bin/sh\nexec '{}' {} \"$@\"\n", this.display(), arguments.join(" "))).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
 

@@ -1,13 +1,7 @@
 //! The stand-in trainer: speaks the real protocol and computes something cheap and deterministic. The job's name says how it
 //! misbehaves.
 
-use std::{
-    io::{self, Read, Write},
-    path::Path,
-    process,
-    thread::sleep,
-    time::Duration,
-};
+use std::{io, path::Path, process, thread::sleep, time::Duration};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::{
@@ -22,17 +16,10 @@ pub const ROUNDS: u64 = 30;
 const FATAL_ROUND: u64 = 12;
 
 pub fn serve(folder: &Path) {
-    talk(number_of(folder), io::stdin().lock(), io::stdout().lock());
-}
-
-/// The number of the machine that has a folder.
-pub fn number_of(folder: &Path) -> u32 {
-    folder.file_name().unwrap().to_str().unwrap().rsplit('-').next().unwrap().parse().unwrap()
-}
-
-pub fn talk(number: u32, mut from: impl Read, mut to: impl Write) {
+    let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
     let mut state = StandIn { values: vec![0.5_f32; 50], round: 0, trained: 0 };
     let (mut name, mut share, mut applied) = (String::new(), (Vec::new(), Vec::new()), 0);
+    let number: u32 = folder.file_name().unwrap().to_str().unwrap().rsplit('-').next().unwrap().parse().unwrap();
     while let Ok(Some(request)) = read_frame::<Request>(&mut from) {
         let reply = match request {
             Request::Start { spec, .. } => {

@@ -4,17 +4,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use deepmarket_api::Client;
 use deepmarket_gateway::{Gateway, GatewayConfig, GatewayLimits, Registrar};
 use deepmarket_genesis::{Genesis, Validator as Entry};
 use deepmarket_net::{Net, NetConfig};
-use deepmarket_types::{TimeMs, Voucher};
+use deepmarket_types::{SecretKey, TimeMs, Voucher};
 use deepmarket_wallet::{files::write_whole, keys};
+use deepmarket_worker::{JudgeConfig, judge_disputes};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Validator,
     error::{Failure, Outcome, io},
-    processes::{free_port, stop_signal},
+    processes::{free_port, stop_signal, trainer},
     settings::Settings,
 };
 
@@ -134,6 +138,7 @@ async fn serve(dir: &Path, with_parent: bool, limits: GatewayLimits) -> Outcome 
         RegistrarPolicy::Open => Some(Registrar::open(keys::read(&registrar_path(dir))?)),
         RegistrarPolicy::Closed => None,
     };
+    let judge = judge(&genesis, &key, &stop)?;
     let own_gateway = genesis.validators.iter().find(|v| v.key == key.public()).map(|v| v.gateway.clone());
     let gateways: Vec<String> = genesis.validators.iter().map(|v| v.gateway.clone()).collect();
     let gateway = GatewayConfig {
@@ -158,8 +163,29 @@ async fn serve(dir: &Path, with_parent: bool, limits: GatewayLimits) -> Outcome 
             Err(error) => error.to_string(),
         })),
     };
+    if let Some(judge) = judge {
+        judge.abort();
+    }
     node.stop().await;
     served
+}
+
+/// The helper that computes disputed steps of audits, where this validator has a trainer. Without one it doesn't judge: the others
+/// do, and where too few of them can, the auditors' majority decides.
+fn judge(genesis: &Genesis, key: &SecretKey, stop: &CancellationToken) -> Outcome<Option<JoinHandle<()>>> {
+    let trainer = match trainer() {
+        Ok(trainer) => trainer,
+        Err(failure) => {
+            tracing::warn!("this validator can't judge disputed work: {failure}");
+            return Ok(None);
+        }
+    };
+    // Its own gateway first.
+    let (own, others): (Vec<_>, Vec<_>) = genesis.validators.iter().partition(|validator| validator.key == key.public());
+    let gateways = own.into_iter().chain(others).map(|validator| validator.gateway.clone()).collect();
+    let chain = genesis.chain_id();
+    let config = JudgeConfig { chain, key: key.clone(), client: Client::new(gateways)?.only(chain), trainer: trainer.into() };
+    Ok(Some(tokio::spawn(judge_disputes(config, stop.clone()))))
 }
 
 /// As many open files as the system allows this process: a connection is one, and many systems begin with 1024.

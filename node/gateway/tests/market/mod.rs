@@ -9,7 +9,7 @@ use deepmarket_consensus::{Node, ValidatorConfig};
 use deepmarket_gateway::{Gateway, GatewayConfig, GatewayLimits, Registrar};
 use deepmarket_genesis::{Genesis, LOCAL, Validator};
 use deepmarket_job::JobSpec;
-use deepmarket_ledger::PricePolicy;
+use deepmarket_ledger::{AuditParams, PricePolicy};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{
     AccountId, Action, Availability, ChainId, ChangeMode, Credits, Hash, LeaseOutcome, MachineConfig, MachineId, Offer, Receipt,
@@ -82,6 +82,15 @@ impl Market {
     }
 
     pub async fn start_with(registrar: bool, others: Vec<String>) -> Market {
+        Market::start_as(registrar, others, false).await
+    }
+
+    /// With audits pay is held for a while.
+    pub async fn start_with_audits() -> Market {
+        Market::start_as(true, vec![], true).await
+    }
+
+    async fn start_as(registrar: bool, others: Vec<String>, audits: bool) -> Market {
         Market::start_limited(registrar, others, GatewayLimits::default()).await
     }
 
@@ -97,6 +106,9 @@ impl Market {
         let mut genesis = Genesis::from_toml(LOCAL).unwrap();
         genesis.params.idle_block_ms = 500;
         genesis.params.contact_timeout_ms = 600_000;
+        if !audits {
+            genesis.params.audit = AuditParams::default();
+        }
         // Other prices in each slot, and high ones: a receipt a millisecond after the one before is paid microcredits.
         genesis.params.price_policy = PricePolicy::Random;
         genesis.params.price_floor = fiftyfold(genesis.params.price_floor);
