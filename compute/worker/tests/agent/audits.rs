@@ -328,6 +328,7 @@ pub async fn cost() {
         market.until("no trainer is left", |m| m.trainers().is_empty()).await;
         spent[turn % 2] += cpu_seconds() - before;
         market.end().await;
+        println!("so far {spent:.2?}");
     }
     println!("CPU seconds without {:.2}, with {:.2}: {:+.2} %", spent[0], spent[1], (spent[1] / spent[0] - 1.0) * 100.0);
 }

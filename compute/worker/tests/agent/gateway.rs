@@ -152,7 +152,7 @@ impl Gateway {
                 let of = |out: u32| format!("{{ conv2d = {{ out = {out}, kernel = 3, padding = 1 }} }}, {{ relu = {{}} }}");
                 let pool = "{ max_pool2d = { kernel = 2 } }";
                 let layers = format!("{}, {pool}, {}, {pool}, {{ flatten = {{}} }}, ", of(16), of(32));
-                ("[1, 28, 28]", layers, 192, 16)
+                ("[1, 28, 28]", layers, 192, 8)
             }
             _ => ("[4]", String::new(), 6, 3),
         };
