@@ -5,7 +5,10 @@ use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 use deepmarket_api::{Assignment, Client, Network};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{ChainId, JobId, LeaseId, LeaseState, MachineId, SecretKey};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -27,6 +30,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(6);
 
 /// How long an agent that gave leases back stays to open what is drawn of their last receipts: two blocks after them, and some more.
 const LINGER: Duration = Duration::from_secs(4);
+
+/// How long it may take to tell that audited rounds won't be computed here.
+const EXCUSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// How a machine is lent.
 #[derive(Clone)]
@@ -102,7 +108,8 @@ pub(crate) async fn run_with(
         () = leases.follow() => {}
     }
     drop(heartbeats);
-    let gave_back = leases.end().await;
+    let excused = timeout(EXCUSE_WITHIN, duties::excuse(&context));
+    let (gave_back, _) = futures::join!(leases.end(), excused);
     if gave_back && context.archive.has_written() {
         sleep(LINGER).await;
     }

@@ -84,10 +84,7 @@ pub(crate) async fn follow(context: Arc<Context>) {
         tokio::select! {
             () = row(&context, duties.subscribe(), |task| !is_light(task)) => {}
             // Dropping the work kills its trainer.
-            () = context.stop.cancelled() => {
-                let left = duties.borrow().clone();
-                excuse(&context, &left).await;
-            }
+            () = context.stop.cancelled() => {}
         }
     };
     futures::join!(poll, row(&context, duties.subscribe(), is_light), heavy);
@@ -262,14 +259,14 @@ pub(crate) async fn give(context: &Context, audit: AuditId, answer: Answer) -> R
     say(context, Action::Commit { audit, finding: answer.finding }).await
 }
 
-/// The machine is taken back: who would wait for its answers needn't.
-async fn excuse(context: &Context, duties: &[AuditDuty]) {
+/// The machine is taken back: who waits for its answers needn't any more. What it found already is told.
+pub(crate) async fn excuse(context: &Context) {
+    let duties = context.client.duties(MachineId::from_key(&context.key.public())).await.unwrap_or_default();
     for duty in duties.iter().filter(|duty| duty.task == AuditTask::Compute && duty.finding.is_none()) {
-        if matches!(context.answers.of(duty.audit), Ok(None)) {
-            let answer = Answer { finding: Finding::Unable, outcome: None };
-            if let Err(error) = give(context, duty.audit, answer).await {
-                tracing::warn!(audit = %duty.audit, "the chain could not be told that this machine can't go on: {error}");
-            }
+        let Ok(known) = context.answers.of(duty.audit) else { continue };
+        let answer = known.unwrap_or(Answer { finding: Finding::Unable, outcome: None });
+        if let Err(error) = give(context, duty.audit, answer).await {
+            tracing::warn!(audit = %duty.audit, "the chain could not be told that this machine can't go on: {error}");
         }
     }
 }

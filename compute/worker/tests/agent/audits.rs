@@ -313,3 +313,29 @@ pub async fn owner_returns() {
     market.until("the others finish", |m| m.gateway.state().closed()).await;
     market.end().await;
 }
+
+/// What keeping costs on the demo's network: CPU time of agents and trainers for the same rounds, with it and without.
+pub async fn cost() {
+    let Some(real) = real_trainer() else { return };
+    let mut spent = [0.0_f64; 2];
+    for turn in 0..6 {
+        let real = real.clone();
+        let market = Market::start_with(Box::new(move |_| real.clone())).await;
+        market.gateway.state().audit_permille = [0, 50][turn % 2];
+        let before = cpu_seconds();
+        market.gateway.submit_job("real-cnn", 3);
+        market.until("the job is closed", |m| m.gateway.state().closed()).await;
+        market.until("no trainer is left", |m| m.trainers().is_empty()).await;
+        spent[turn % 2] += cpu_seconds() - before;
+        market.end().await;
+        println!("so far {spent:.2?}");
+    }
+    println!("CPU seconds without {:.2}, with {:.2}: {:+.2} %", spent[0], spent[1], (spent[1] / spent[0] - 1.0) * 100.0);
+}
+
+/// Of this process and of its children that ended, by the kernel's count of 10 ms each.
+fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11..15].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+}

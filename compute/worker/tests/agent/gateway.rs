@@ -64,6 +64,8 @@ pub struct Fake {
     reported: BTreeSet<(u32, u64)>,
     pub blobs: BTreeMap<Hash, Bytes>,
     manifest: Hash,
+    /// So many of a thousand receipts are audited: rounds are kept.
+    pub audit_permille: u32,
     /// The last checkpoint that receipts named.
     checkpoint: Option<Checkpoint>,
     /// All audits that were drawn, as what the worker has to do in them, and what machines have to do now.
@@ -86,7 +88,7 @@ impl Gateway {
     pub async fn start(machines: &[SecretKey], folder: &Path) -> Gateway {
         let key = SecretKey::from_seed([99; 32]);
         let net = Net::start(NetConfig { key, listen: vec![], blobs: folder.to_owned(), chain: chain() }).await.unwrap();
-        let manifest = put_data(&net);
+        let manifest = put_data(&net, &[4], 12);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let fake = Fake {
@@ -107,6 +109,7 @@ impl Gateway {
             reported: BTreeSet::new(),
             blobs: BTreeMap::new(),
             manifest,
+            audit_permille: 50,
             checkpoint: None,
             audits: BTreeMap::new(),
             duties: Vec::new(),
@@ -142,6 +145,17 @@ impl Gateway {
             "real-async" => "{ async = { staleness = 2 } }",
             _ => "\"sync\"",
         };
+        // The demo's network, with two classes.
+        let (input, layers, batch, epochs) = match name {
+            "real-cnn" => {
+                state.manifest = put_data(&self.net, &[1, 28, 28], 240);
+                let of = |out: u32| format!("{{ conv2d = {{ out = {out}, kernel = 3, padding = 1 }} }}, {{ relu = {{}} }}");
+                let pool = "{ max_pool2d = { kernel = 2 } }";
+                let layers = format!("{}, {pool}, {}, {pool}, {{ flatten = {{}} }}, ", of(16), of(32));
+                ("[1, 28, 28]", layers, 192, 8)
+            }
+            _ => ("[4]", String::new(), 6, 3),
+        };
         let kind = if name == "predict" { "predict" } else { "train" };
         let model = match kind {
             "predict" => format!("parameters = \"{}\"", self.net.blobs().put(&[0; 200]).unwrap()),
@@ -163,14 +177,14 @@ impl Gateway {
             train = "train"
             validate = "test"
             [model]
-            input = [4]
-            layers = [{{ linear = {{ out = 2 }} }}]
+            input = {input}
+            layers = [{layers}{{ linear = {{ out = 2 }} }}]
             {model}
             [training]
             loss = "cross_entropy"
             optimizer = {{ sgd = {{ lr = 1e-2 }} }}
-            batch = 6
-            epochs = 3
+            batch = {batch}
+            epochs = {epochs}
             seed = 1
             mode = {mode}
             [recovery]
@@ -184,12 +198,12 @@ impl Gateway {
     }
 }
 
-/// 60 samples in 5 shards to train on, 40 in 4 to evaluate on.
-fn put_data(net: &Net) -> Hash {
+/// Samples of a shape in 5 shards to train on, 40 in 4 to evaluate on.
+fn put_data(net: &Net, shape: &[u32], samples: u64) -> Hash {
     let split = |name: &str, shards: u64, samples: u64| {
         let shards: Vec<Shard> = (0..shards)
             .map(|number| {
-                let bytes = shard(number + 10 * name.len() as u64, samples);
+                let bytes = shard(number + 10 * name.len() as u64, samples, shape);
                 Shard { hash: net.blobs().put(&bytes).unwrap(), bytes: bytes.len() as u64, samples }
             })
             .collect();
@@ -197,21 +211,23 @@ fn put_data(net: &Net) -> Hash {
     };
     let manifest = DatasetManifest {
         name: "stand-in".into(),
-        shape: vec![4],
+        shape: shape.to_vec(),
         x: Features::F32,
         y: Targets::Class { classes: 2 },
-        splits: vec![split("train", 5, 12), split("test", 4, 10)],
+        splits: vec![split("train", 5, samples), split("test", 4, 10)],
     };
     net.blobs().put(&manifest.to_bytes()).unwrap()
 }
 
-/// A safetensors file of some samples of four numbers, of two classes.
-fn shard(number: u64, samples: u64) -> Vec<u8> {
-    let x = (0..4 * samples).flat_map(|n| (((n * 37 + number * 11) % 64) as f32 / 32.0 - 1.0).to_le_bytes());
+/// A safetensors file of some samples of two classes.
+fn shard(number: u64, samples: u64, shape: &[u32]) -> Vec<u8> {
+    let floats = samples * shape.iter().map(|length| u64::from(*length)).product::<u64>();
+    let x = (0..floats).flat_map(|n| (((n * 37 + number * 11) % 64) as f32 / 32.0 - 1.0).to_le_bytes());
     let y = (0..samples).map(|n| ((n + number) % 2) as u8);
+    let of_x: Vec<u64> = [samples].into_iter().chain(shape.iter().map(|length| u64::from(*length))).collect();
     let header = serde_json::json!({
-        "x": { "dtype": "F32", "shape": [samples, 4], "data_offsets": [0, 16 * samples] },
-        "y": { "dtype": "U8", "shape": [samples], "data_offsets": [16 * samples, 17 * samples] },
+        "x": { "dtype": "F32", "shape": of_x, "data_offsets": [0, 4 * floats] },
+        "y": { "dtype": "U8", "shape": [samples], "data_offsets": [4 * floats, 4 * floats + samples] },
     });
     let mut header = serde_json::to_vec(&header).unwrap();
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -470,7 +486,7 @@ impl Fake {
             escrow: Credits::ZERO,
             paid: Credits::ZERO,
             fees: Credits::ZERO,
-            audit_permille: 50,
+            audit_permille: self.audit_permille,
             leases: self.leases.clone(),
             result: None,
             checkpoint: self.checkpoint,

@@ -65,15 +65,20 @@ fn main() {
         ("a_disputed_step_is_shown_by_both_sides_and_judged", || Box::pin(audits::disputed())),
         ("an_owner_who_comes_back_is_still_paid_for_what_is_drawn_at_once", || Box::pin(audits::owner_returns())),
     ];
+    // It takes minutes, and only says what it measured.
+    let measurements: &[Scenario] = &[("measure_what_keeping_rounds_costs", || Box::pin(audits::cost()))];
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     if arguments.iter().any(|argument| argument == "--list") {
         return scenarios.iter().for_each(|(name, _)| println!("{name}: test"));
     }
-    for (name, scenario) in scenarios.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str()))) {
+    let wanted = |(name, _): &&Scenario| filter.is_none_or(|filter| name.contains(filter.as_str()));
+    let measured = measurements.iter().filter(|(name, _)| filter.is_some_and(|filter| filter == name));
+    for (name, scenario) in scenarios.iter().filter(wanted).chain(measured) {
         let began = Instant::now();
         print!("test {name} ... ");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), scenario()).await.expect("in time") });
+        let within = Duration::from_secs(if name.starts_with("measure_") { 900 } else { 120 });
+        runtime.block_on(async { tokio::time::timeout(within, scenario()).await.expect("in time") });
         println!("ok ({:.1} s)", began.elapsed().as_secs_f32());
     }
 }

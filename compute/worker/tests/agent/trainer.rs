@@ -1,7 +1,7 @@
 //! The stand-in trainer: speaks the real protocol and computes something cheap and deterministic. The job's name says how it
 //! misbehaves.
 
-use std::{io, path::Path, process, thread::sleep, time::Duration};
+use std::{fs, io, path::Path, process, thread::sleep, time::Duration};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::{
@@ -16,6 +16,7 @@ pub const ROUNDS: u64 = 30;
 const FATAL_ROUND: u64 = 12;
 
 pub fn serve(folder: &Path) {
+    fs::write(folder.join("pid"), process::id().to_string()).unwrap();
     let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
     let mut state = StandIn { values: vec![0.5_f32; 50], round: 0, trained: 0 };
     let (mut name, mut share, mut applied) = (String::new(), (Vec::new(), Vec::new()), 0);
