@@ -96,7 +96,7 @@ mod system {
             if limits.means == Means::WatchedOnly {
                 return Ok(Confinement::watched_only(limits));
             }
-            let group = Group::create(limits).filter(|_| limits.means == Means::Best);
+            let group = (limits.means == Means::Best).then(|| Group::create(limits)).flatten();
             let has_quota = group.as_ref().is_some_and(|group| group.cpu().is_some());
             let cores = limits.cores.filter(|_| !has_quota).and_then(Cores::take);
             let entrances =
@@ -205,7 +205,7 @@ impl Confinement {
     pub fn started(&self, _pid: u32) {
         #[cfg(all(unix, not(target_os = "linux")))]
         if let Some(pid) = i32::try_from(_pid).ok().and_then(rustix::process::Pid::from_raw) {
-            rustix::process::setpriority_process(Some(pid), 10).ok();
+            rustix::process::setpriority_process(Some(pid), 5).ok();
         }
     }
 }
