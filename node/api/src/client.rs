@@ -20,6 +20,7 @@ use futures::{Stream, StreamExt as _, future};
 
 pub use blobs::{BlobEntry, DownloadError};
 pub use error::{ApiError, Attempt};
+pub use transport::IDLE;
 use transport::{Ask, Failures, Transport};
 
 use crate::{

@@ -4,9 +4,11 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use deepmarket_types::{Credits, JobId};
 
 mod data;
+mod gateway;
 mod lend;
 
 pub use data::{Add, Data};
+pub use gateway::GatewayFlags;
 #[cfg(test)]
 pub use lend::WhenClosed;
 pub use lend::{Change, Evaluate, Invite, Join, Lend, OfferFlags, Reach, Ssh, Start};
@@ -296,6 +298,9 @@ pub enum Validator {
         /// End when standard input ends: the parent died.
         #[arg(long, hide = true)]
         with_parent: bool,
+        /// What the gateway allows each address.
+        #[command(flatten)]
+        limits: GatewayFlags,
     },
     /// Issue a registrar's voucher for a verified identity (needs the institution's registrar.json in the folder).
     #[command(after_help = "Example:\n  deepmarket validator voucher --dir validator --identity alice@pdx.edu --key <hex>")]

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use deepmarket_gateway::{Gateway, GatewayConfig, Registrar};
+use deepmarket_gateway::{Gateway, GatewayConfig, GatewayLimits, Registrar};
 use deepmarket_genesis::{Genesis, Validator as Entry};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{TimeMs, Voucher};
@@ -65,12 +65,12 @@ pub async fn run(settings: &Settings, verb: Validator) -> Outcome {
             ));
             Ok(())
         }
-        Validator::Run { dir, with_parent } => serve(&dir, with_parent).await,
+        Validator::Run { dir, with_parent, limits } => serve(&dir, with_parent, limits.limits()).await,
         Validator::Voucher { dir, identity, key } => {
             let genesis = read_genesis(&dir)?;
             let registrar = keys::read(&registrar_path(&dir))?;
             let expires = now().plus(VOUCHER_LIFETIME.as_millis() as u64);
-            let identity = deepmarket_gateway::identity_hash(&registrar, &identity);
+            let identity = deepmarket_gateway::identity_hash(&registrar, &identity).map_err(Failure::user)?;
             let voucher = Voucher::sign(&registrar, &genesis.chain_id(), identity, key, expires);
             let text = serde_json::to_string_pretty(&voucher).map_err(Failure::bug)?;
             settings.output.show(&voucher, || text)
@@ -107,7 +107,8 @@ pub fn init(dir: &Path, name: &str, host: &str, ports: Ports) -> Outcome<Entry> 
 }
 
 /// Runs consensus, gateway and blob peer until a signal.
-async fn serve(dir: &Path, with_parent: bool) -> Outcome {
+async fn serve(dir: &Path, with_parent: bool, limits: GatewayLimits) -> Outcome {
+    allow_files();
     let path = dir.join("validator.toml");
     let text = fs::read_to_string(&path)
         .map_err(io(path.display()))
@@ -147,6 +148,7 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
         registrar,
         own: own_gateway.unwrap_or_default(),
         gateways,
+        limits,
     };
     // A node that can't go on (a block that can't be stored, a broken invariant) must not leave a gateway that answers.
     let served = tokio::select! {
@@ -158,6 +160,14 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
     };
     node.stop().await;
     served
+}
+
+/// As many open files as the system allows this process: a connection is one, and many systems begin with 1024. Where it says no,
+/// the gateway makes do with half of what there is.
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn key_path(dir: &Path) -> PathBuf {

@@ -91,7 +91,8 @@ pub(crate) fn table() -> Vec<Route> {
     info(
         title = "DeepMarket gateway",
         description = "A marketplace for machine-learning compute. Writes are signed transactions: there are no sessions. \
-                       Amounts are microcredits, times are milliseconds since 1970 in UTC. Every error has an ErrorBody.",
+                       Amounts are microcredits, times are milliseconds since 1970 in UTC. Every error has an ErrorBody; \
+                       with status 429 and 503 the header Retry-After says after how many seconds to try again.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deepmarket_api::{Client, ErrorBody, VoucherRequest};
 use deepmarket_consensus::{Node, ValidatorConfig};
-use deepmarket_gateway::{Gateway, GatewayConfig, Registrar};
+use deepmarket_gateway::{Gateway, GatewayConfig, GatewayLimits, Registrar};
 use deepmarket_genesis::{Genesis, LOCAL, Validator};
 use deepmarket_job::JobSpec;
 use deepmarket_ledger::PricePolicy;
@@ -35,6 +35,7 @@ pub struct Market {
     pub gateway: Option<Gateway>,
     pub url: String,
     pub client: Client,
+    pub limits: GatewayLimits,
 }
 
 pub fn validator_key() -> SecretKey {
@@ -81,6 +82,10 @@ impl Market {
     }
 
     pub async fn start_with(registrar: bool, others: Vec<String>) -> Market {
+        Market::start_limited(registrar, others, GatewayLimits::default()).await
+    }
+
+    pub async fn start_limited(registrar: bool, others: Vec<String>, limits: GatewayLimits) -> Market {
         let folder = tempfile::tempdir().unwrap();
         let (consensus, port) = (free_port(), free_port());
         let validator = Validator {
@@ -113,7 +118,7 @@ impl Market {
         let url = validator.gateway;
         let client = Client::new(vec![url.clone()]).unwrap();
         let stop = CancellationToken::new();
-        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client };
+        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client, limits };
         market.open_gateway(registrar, others).await;
         market
     }
@@ -132,6 +137,7 @@ impl Market {
             registrar: registrar.then(|| Registrar::open(validator_key())),
             own: self.url.clone(),
             gateways: [vec![self.url.clone()], others].concat(),
+            limits: self.limits,
         };
         self.gateway = Some(Gateway::start(config, self.stop.clone()).await.unwrap());
     }
