@@ -11,10 +11,18 @@
 //!
 //! Nothing here opens a socket or starts a process; targets that read files make them in the folder for temporary files.
 
+mod api;
 mod chain;
 mod check;
+mod data;
+#[cfg(feature = "heavy")]
+mod engine;
 mod job;
 pub mod memory;
+mod net;
+#[cfg(feature = "heavy")]
+mod trainer;
+mod wallet;
 
 /// One target.
 pub struct Target {
@@ -50,6 +58,21 @@ pub const TARGETS: &[Target] = &[
     Target::new("result", 64, job::result),
     Target::new("tensor_file", 64, job::tensor_file),
     Target::new("pipe", 32, job::pipe),
+    Target::new("frame", 32, net::frame),
+    Target::new("message", 16, net::message),
+    Target::new("blob", 32, net::blob),
+    Target::new("address", 16, net::address),
+    Target::new("rest_body", 32, api::rest_body),
+    Target::new("rest_answer", 32, api::rest_answer),
+    Target::new("wallet", 16, wallet::wallet),
+    Target::new("arrays", 64, data::arrays),
+    Target::new("table", 128, data::table),
+    Target::new("images", 2048, data::images),
+    Target::new("idx", 128, data::idx),
+    #[cfg(feature = "heavy")]
+    Target::new("engine", 32, engine::engine),
+    #[cfg(feature = "heavy")]
+    Target::new("trainer", 32, trainer::trainer),
 ];
 
 /// The target of a name.

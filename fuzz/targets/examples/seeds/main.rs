@@ -1,6 +1,9 @@
 //! Writes the seeds of the corpus from real values: golden vectors, example specs, and what this release's own writers write.
 //! Run in the repository's root: `cargo run --release --locked -p deepmarket-fuzz-targets --example seeds`.
 
+mod files;
+mod network;
+
 use std::{fs, path::Path};
 
 use deepmarket_job::{
@@ -16,6 +19,8 @@ fn main() {
     specs();
     data();
     pipe();
+    files::write();
+    network::write();
 }
 
 /// Writes a seed; one that is there under the same name is replaced.
@@ -31,7 +36,7 @@ fn key(number: u8) -> SecretKey {
 
 fn chain() {
     let mut transactions = Vec::new();
-    for line in include_str!("../../../chain/types/tests/vectors.txt").lines().filter(|line| !line.starts_with('#')) {
+    for line in include_str!("../../../../chain/types/tests/vectors.txt").lines().filter(|line| !line.starts_with('#')) {
         let [name, _, bytes] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("not a vector: {line}") };
         let bytes = hex::decode(bytes).expect("hex digits");
         if name == "header" {
@@ -47,6 +52,7 @@ fn chain() {
     }
     let result = TransactionResult { id: Hash::of(b"transaction"), code: 2001, message: "the nonce is 3, not 2".into(), events: 0 };
     seed("block", "result", &[&[2], encode(&result).as_slice()].concat());
+    seed("block", "event", &[&[3], encode(&network::sample_event()).as_slice()].concat());
     let public = key(1).public();
     let texts = [
         ("account", AccountId::from_key(&public).to_string()),
