@@ -257,7 +257,7 @@ fn cases() -> Vec<(&'static str, Sent, &'static str)> {
         ("a round from the end of time", request(Request::Round { round: u64::MAX }), "failed: TrainerCrashed, round 18446744073709551615"),
         ("an average that is too short", request(Request::Apply { values: vec![0; 4] }), "failed: TrainerCrashed, floats"),
         ("an average that isn't floats", request(Request::Apply { values: vec![0; 7] }), "failed: TrainerCrashed, floats"),
-        ("an average of infinities", request(Request::Apply { values: f32::INFINITY.to_le_bytes().repeat(27) }), "failed: Diverged, finite"),
+        ("an average of infinities", request(Request::Apply { values: f32::INFINITY.to_le_bytes().repeat(39) }), "failed: Diverged, finite"),
         ("outputs of a shard that was not given", request(Request::Predict { index: 9 }), "failed: TrainerCrashed, shard 9"),
         // What is no request.
         ("a frame of four gibibytes", Raw(vec![255, 255, 255, 255, 0]), "ended: 2"),
@@ -326,7 +326,7 @@ fn begun() -> Process {
         train_samples: 4,
         data: manifest().to_bytes(),
     };
-    assert!(matches!(trainer.ask(&start), Reply::Started { floats: 27, .. }));
+    assert!(matches!(trainer.ask(&start), Reply::Started { floats: 39, .. }));
     for (part, index) in [(Part::Train, 0), (Part::Train, 1), (Part::Validate, 0)] {
         assert_eq!(trainer.ask(&Request::Shard { part, index, bytes: good_shard() }), Reply::Loaded { samples: 2 });
     }
