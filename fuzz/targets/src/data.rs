@@ -112,8 +112,7 @@ pub(crate) fn images(data: &[u8]) {
 /// MNIST's format, plain and packed, and text.
 pub(crate) fn idx(data: &[u8]) {
     let [kind, length, data @ ..] = data else { return };
-    let plain =
-        ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+    let plain = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
     let packed = plain.map(|name| format!("{name}.gz"));
     match kind % 3 {
         0 => imported(data, &plain, &options(Format::Idx, 0)),

@@ -24,7 +24,8 @@ static BEGINNING: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let manifest = DatasetManifest::from_bytes(MANIFEST.as_bytes()).expect("a valid manifest");
     let spec = JobSpec::from_toml_for(SPEC, &|_| Some(manifest.hash()), &manifest).expect("a valid spec");
     let (spec, seed, data) = (spec.to_bytes(), Hash::of(b"seed"), manifest.to_bytes());
-    let shard = |part, index| Request::Shard { part, index, bytes: deepmarket_dataset::shard_bytes(&[1, 2, 3, 4], &[0, 2], &[2]) };
+    let shard =
+        |part, index| Request::Shard { part, index, bytes: deepmarket_dataset::shard_bytes(&[1, 2, 3, 4], &[0, 2], &[2]) };
     let requests = [
         Request::Start { spec, seed, world: 1, train_samples: 4, data },
         shard(Part::Train, 0),

@@ -48,7 +48,8 @@ fn corpus() -> &'static Path {
 
 fn replay(name: &str) {
     let target = target(name).expect("a target");
-    let mut paths: Vec<_> = fs::read_dir(corpus().join(name)).expect("seeds").map(|entry| entry.expect("a seed").path()).collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(corpus().join(name)).expect("seeds").map(|entry| entry.expect("a seed").path()).collect();
     paths.sort();
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     for path in paths {

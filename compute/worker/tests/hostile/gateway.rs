@@ -289,7 +289,8 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
             let id = verified.id();
             let code = fake.apply(verified.into_inner());
             let message = if code == 0 { String::new() } else { format!("code {code}") };
-            let status = TransactionStatus { id, height: Some(Height(1)), index: Some(0), code: Some(code), message, transaction: None };
+            let status =
+                TransactionStatus { id, height: Some(Height(1)), index: Some(0), code: Some(code), message, transaction: None };
             Json(status).into_response()
         }
         (Method::POST, ["jobs", id, "progress"]) => {

@@ -65,7 +65,8 @@ fn arrays() {
         }
         seed("arrays", name, &parts(&[1, 0], &[&zip.finish().expect("memory").into_inner()]));
     }
-    let header = br#"{"x":{"dtype":"F32","shape":[4,2],"data_offsets":[0,32]},"y":{"dtype":"U8","shape":[4],"data_offsets":[32,36]}}"#;
+    let header =
+        br#"{"x":{"dtype":"F32","shape":[4,2],"data_offsets":[0,32]},"y":{"dtype":"U8","shape":[4],"data_offsets":[32,36]}}"#;
     let tensors = [&(header.len() as u64).to_le_bytes()[..], header, &floats, &[0, 1, 2, 1]].concat();
     seed("arrays", "safetensors", &parts(&[2, 0], &[&tensors]));
 }
@@ -82,8 +83,7 @@ fn tables() {
     let fields = vec![column("a", Physical::INT64), column("y", Physical::DOUBLE)];
     let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build().expect("a schema"));
     let mut file = Vec::new();
-    let mut writer =
-        SerializedFileWriter::new(&mut file, schema, Arc::new(WriterProperties::builder().build())).expect("memory");
+    let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(WriterProperties::builder().build())).expect("memory");
     let mut group = writer.next_row_group().expect("memory");
     let mut longs = group.next_column().expect("memory").expect("a column");
     longs.typed::<Int64Type>().write_batch(&[1, 2, 3, 4], None, None).expect("memory");
@@ -105,7 +105,8 @@ fn png(width: u32, height: u32, colour: png::ColorType, depth: png::BitDepth) ->
         encoder.set_palette(vec![0, 0, 0, 255, 255, 255]);
     }
     let line = (colour.samples() * depth as usize * width as usize).div_ceil(8);
-    let pixels: Vec<u8> = (0..line * height as usize).map(|i| if colour == png::ColorType::Indexed { 0 } else { i as u8 }).collect();
+    let pixels: Vec<u8> =
+        (0..line * height as usize).map(|i| if colour == png::ColorType::Indexed { 0 } else { i as u8 }).collect();
     encoder.write_header().expect("memory").write_image_data(&pixels).expect("memory");
     bytes
 }
@@ -148,7 +149,8 @@ fn images() {
 }
 
 fn mnist() {
-    let images = |count: u8| [&[0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 3][..], &vec![9; usize::from(count) * 6]].concat();
+    let images =
+        |count: u8| [&[0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 3][..], &vec![9; usize::from(count) * 6]].concat();
     let labels = |count: u8| [&[0, 0, 8, 1, 0, 0, 0, count][..], &(0..count).collect::<Vec<u8>>()].concat();
     let files = [images(3), labels(3), images(1), labels(1)];
     seed("idx", "plain", &parts(&[0, 0], &files.each_ref().map(Vec::as_slice)));

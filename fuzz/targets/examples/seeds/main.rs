@@ -50,7 +50,8 @@ fn chain() {
             transactions.push(decode::<Transaction>(&bytes).expect("a transaction"));
         }
     }
-    let result = TransactionResult { id: Hash::of(b"transaction"), code: 2001, message: "the nonce is 3, not 2".into(), events: 0 };
+    let result =
+        TransactionResult { id: Hash::of(b"transaction"), code: 2001, message: "the nonce is 3, not 2".into(), events: 0 };
     seed("block", "result", &[&[2], encode(&result).as_slice()].concat());
     seed("block", "event", &[&[3], encode(&network::sample_event()).as_slice()].concat());
     let public = key(1).public();

@@ -84,7 +84,8 @@ fn rest() {
     let signature = key(1).sign(Domain::Request, &hash, b"content");
     let resources = json!({ "cores": 2, "gpus": 0, "ram_mib": 2048, "disk_mib": 4096 });
     let prices = json!({ "core_hour": 1, "gpu_hour": 2, "ram_gib_hour": 3, "disk_gib_hour": 4 });
-    let availability = json!({ "hours": { "from_minute": 1080, "to_minute": 480 }, "weekdays": 31, "until": 1_800_000_000_001_u64 });
+    let availability =
+        json!({ "hours": { "from_minute": 1080, "to_minute": 480 }, "weekdays": 31, "until": 1_800_000_000_001_u64 });
     let offer = json!({ "resources": resources, "availability": availability, "minimum": prices, "at_close": "at_once" });
     let config = json!({ "name": "lab-7", "platform": "linux x86_64", "cpu": "cpu", "gpu": "", "host": hash,
         "resources": resources, "speed": 1500, "trainer": "0.1.0" });
@@ -106,19 +107,39 @@ fn rest() {
     }
     let entry = json!({ "height": 3, "time": 5, "index": 0, "transaction": hash, "event": sample_event() });
     let answers = [
-        ("status", 0, json!({ "name": "local", "chain": hash, "height": 1, "time": 2, "block": hash, "state_root": hash,
-            "validator": "validator-1", "validators": 4, "mempool": 0, "version": "0.1.0" })),
-        ("network", 1, json!({ "peer": { "peer_id": "12D3KooW", "addresses": ["/ip4/127.0.0.1/tcp/1"] },
-            "gateways": ["http://127.0.0.1:8080"], "heartbeat_ms": 1000, "receipt_ms": 10_000 })),
+        (
+            "status",
+            0,
+            json!({ "name": "local", "chain": hash, "height": 1, "time": 2, "block": hash, "state_root": hash,
+            "validator": "validator-1", "validators": 4, "mempool": 0, "version": "0.1.0" }),
+        ),
+        (
+            "network",
+            1,
+            json!({ "peer": { "peer_id": "12D3KooW", "addresses": ["/ip4/127.0.0.1/tcp/1"] },
+            "gateways": ["http://127.0.0.1:8080"], "heartbeat_ms": 1000, "receipt_ms": 10_000 }),
+        ),
         ("transaction", 2, json!({ "id": hash, "height": 3, "index": 0, "code": 0, "message": "", "transaction": null })),
-        ("account", 4, json!({ "id": account, "key": public, "nonce": 1, "granted": 5, "earned": 6, "escrow": 7,
-            "reliability": 900, "jobs": ["job-1"], "machines": [machine] })),
+        (
+            "account",
+            4,
+            json!({ "id": account, "key": public, "nonce": 1, "granted": 5, "earned": 6, "escrow": 7,
+            "reliability": 900, "jobs": ["job-1"], "machines": [machine] }),
+        ),
         ("history", 5, entry.clone()),
-        ("assignment", 8, json!({ "lease": "lease-1", "job": "job-1", "rank": 0, "sequence": 0, "spec": "01", "seed": hash,
+        (
+            "assignment",
+            8,
+            json!({ "lease": "lease-1", "job": "job-1", "rank": 0, "sequence": 0, "spec": "01", "seed": hash,
             "resources": resources, "generation": 1, "members": [{ "rank": 0, "lease": "lease-1", "machine": machine,
-            "key": public, "addresses": [], "speed": 5 }], "world": 1, "checkpoint": { "state": hash, "rounds": 3 } })),
-        ("statement", 10, json!({ "height": 1, "granted": 1, "earned": 2, "lines": [{ "cause": { "kind": "job", "id": "job-1" },
-            "incoming": 1, "outgoing": 2, "entries": 3 }], "balanced": true })),
+            "key": public, "addresses": [], "speed": 5 }], "world": 1, "checkpoint": { "state": hash, "rounds": 3 } }),
+        ),
+        (
+            "statement",
+            10,
+            json!({ "height": 1, "granted": 1, "earned": 2, "lines": [{ "cause": { "kind": "job", "id": "job-1" },
+            "incoming": 1, "outgoing": 2, "entries": 3 }], "balanced": true }),
+        ),
         ("job-event", 12, json!({ "type": "progress", "index": 1, "entry": round })),
         ("job-chain", 12, json!({ "type": "chain", "entry": entry })),
         ("block-event", 13, json!({ "height": 3, "time": 5, "hash": hash, "transactions": 1, "events": [sample_event()] })),
@@ -135,7 +156,14 @@ fn rest() {
 pub fn sample_event() -> Event {
     let (account, job) = (AccountId::from_key(&key(1).public()), JobId(7));
     let cause = Posting::Refund(job);
-    Event::Posted { account, purse: Purse::Earned, amount: Credits::from_micro(5), balance: Credits::from_micro(9), incoming: true, cause }
+    Event::Posted {
+        account,
+        purse: Purse::Earned,
+        amount: Credits::from_micro(5),
+        balance: Credits::from_micro(9),
+        incoming: true,
+        cause,
+    }
 }
 
 fn wallet() {
