@@ -551,7 +551,7 @@ mod tests {
             deepmarket_dataset::shard_bytes(&pixels, classes, shape)
         };
         for (bytes, words) in [
-            (shard(&[0, 2], &[1, 8, 8]), "class 2"),
+            (shard(&[0, 2].repeat(20), &[1, 8, 8]), "class 2"),
             (shard(&[0, 1], &[1, 8, 9]), "shape"),
             (shard(&[], &[1, 8, 8]), "shape"),
             (shard(&[0, 1], &[1, 8, 8]), "2 samples"),
