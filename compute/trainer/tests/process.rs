@@ -227,12 +227,20 @@ fn requests_that_can_not_be_done_are_answered_and_change_nothing() {
 
 #[test]
 fn a_trainer_that_needs_more_memory_than_was_lent_ends_with_a_status_of_its_own() {
-    let dataset = dataset();
+    let mut dataset = dataset();
+    // 2.9 MB each.
+    let bytes = shard_bytes(&vec![0; 20_000 * 144], &vec![0; 20_000], &[1, 12, 12]);
+    let listed = Shard { hash: Hash::of(&bytes), bytes: bytes.len() as u64, samples: 20_000 };
+    let large = Split { name: "large".into(), samples: 100 * listed.samples, shards: vec![listed; 100] };
+    dataset.manifest.splits.push(large);
     let mut process = Process::start(trainer(), &["--ram-mib", "128"]);
-    process.join(&spec("\"sync\"", &dataset), &dataset, 0, 1);
-    let zeros = vec![0; 20_000 * 144];
-    let shard = |index| Request::Shard { part: Part::Train, index, bytes: shard_bytes(&zeros, &vec![0; 20_000], &[1, 12, 12]) };
-    // 2.9 MB each: the 128 MiB are used up long before the hundredth.
+    let mut large = spec("\"sync\"", &dataset);
+    large.data.train = "large".into();
+    let (spec, data) = (large.to_bytes(), dataset.manifest.to_bytes());
+    let start = Request::Start { spec, seed: Hash::default(), world: 1, train_samples: 100 * 20_000, data };
+    assert!(matches!(process.ask(&start), Reply::Started { .. }));
+    let shard = |index| Request::Shard { part: Part::Train, index, bytes: bytes.clone() };
+    // The 128 MiB are used up long before the hundredth.
     let ended = (0..100).any(|index| process.try_ask(&shard(index)).is_none());
     assert!(ended, "the limit holds");
     assert_eq!(process.end().code(), Some(EXIT_OUT_OF_MEMORY));

@@ -10,6 +10,8 @@
 mod blobs;
 mod error;
 mod events;
+#[doc(hidden)]
+pub use events::parse_pieces;
 mod submit;
 mod transport;
 
