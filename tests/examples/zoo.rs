@@ -17,7 +17,8 @@ fn main() {
     };
     let plan = thousand();
     let cheats = sum_of(&plan, "a thousand cheats");
-    let (newcomers, steady) = (sum_of(&newcomers(), "honest newcomers"), sum_of(&steady(), "an honest market in its steady state"));
+    let (newcomers, steady) =
+        (sum_of(&newcomers(), "honest newcomers"), sum_of(&steady(), "an honest market in its steady state"));
     let path = folder.join("zoo.md");
     let text = report::markdown(&plan, &cheats, &newcomers, &steady);
     std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

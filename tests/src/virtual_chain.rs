@@ -2,9 +2,7 @@
 //! gives. What the simulation and the matching benchmark run on.
 
 use deepmarket_ledger::{Applied, GenesisState, Ledger};
-use deepmarket_types::{
-    Action, Block, Hash, Header, Height, PublicKey, SecretKey, TimeMs, TransactionBody, VerifiedTransaction,
-};
+use deepmarket_types::{Action, Block, Hash, Header, Height, PublicKey, SecretKey, TimeMs, TransactionBody, VerifiedTransaction};
 
 /// Makes a transaction that the ledger accepts as checked: by signing and verifying it, or, in tests, by trusting it.
 pub type Seal = Box<dyn Fn(TransactionBody) -> VerifiedTransaction>;

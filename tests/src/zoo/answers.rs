@@ -205,7 +205,7 @@ impl World<'_> {
             self.outcome.judged += 1;
             let lies = number == 3 && self.outcome.seed.is_multiple_of(2);
             let step = if lies { Some(self.dice.hash()) } else { truth };
-            self.send(key, Action::Judge { audit: audit.id, step });
+            self.send_for(key, Action::Judge { audit: audit.id, step }, Purpose::MayBeLate);
         }
     }
 
@@ -223,4 +223,3 @@ impl World<'_> {
         (step == 0 || agreed == Some(stepped.before)).then_some(stepped.after)
     }
 }
-

@@ -104,7 +104,7 @@ pub fn thousand() -> Plan {
         cheats: 1_000,
         minutes: 0,
         measured_from: 0,
-        honest: 10,
+        honest: 8,
         cheating_workers: 4,
         cheating_auditors: 1,
         dial: None,

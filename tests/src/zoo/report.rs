@@ -90,6 +90,10 @@ pub fn markdown(plan: &Plan, cheats: &Outcome, newcomers: &Outcome, steady: &Out
         audit.floor_permille,
         audit.canary_permille,
         audit.vest_ms / 60_000,
-        costs(&[("with cheaters, dials at 0, 30 and 100 %", cheats), ("honest newcomers", newcomers), ("honest, steady", steady)]),
+        costs(&[
+            ("with cheaters, dials at 0, 30 and 100 %", cheats),
+            ("honest newcomers", newcomers),
+            ("honest, steady", steady)
+        ]),
     )
 }

@@ -27,7 +27,11 @@ const TRAININGS: &[(&str, u32, u32)] = &[
     ("optimizer = { sgd = { lr = 0.05, momentum = 0.9 } }", 16, 4),
     ("optimizer = { adam = { lr = 0.01 } }", 16, 4),
     ("optimizer = { adam = { lr = 0.01 } }\nmode = { local = { steps = 4 } }", 8, 24),
-    ("optimizer = { sgd = { lr = 0.02 } }\nmode = { local = { steps = 4, outer = { nesterov = { lr = 0.7, momentum = 0.9 } } } }", 8, 24),
+    (
+        "optimizer = { sgd = { lr = 0.02 } }\nmode = { local = { steps = 4, outer = { nesterov = { lr = 0.7, momentum = 0.9 } } } }",
+        8,
+        24,
+    ),
 ];
 
 /// The kinds of jobs: each training alone and in a team, with the dial at the floor, in the middle and at the end.
@@ -65,7 +69,8 @@ fn dataset() -> (DatasetManifest, Vec<Vec<u8>>) {
         shard_bytes(&pixels, &classes, &[FEATURES])
     };
     let shards: Vec<Vec<u8>> = (0..SHARDS).map(shard).collect();
-    let listed = shards.iter().map(|bytes| Shard { hash: Hash::of(bytes), bytes: bytes.len() as u64, samples: SAMPLES_OF_A_SHARD });
+    let listed =
+        shards.iter().map(|bytes| Shard { hash: Hash::of(bytes), bytes: bytes.len() as u64, samples: SAMPLES_OF_A_SHARD });
     let split = Split { name: "train".into(), samples: SAMPLES_OF_A_SHARD * u64::from(SHARDS), shards: listed.collect() };
     let manifest = DatasetManifest {
         name: "zoo".into(),

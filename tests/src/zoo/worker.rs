@@ -257,13 +257,4 @@ impl Worker {
     pub fn trace(&self, index: u64) -> RoundTrace {
         self.leaves[index as usize].trace.clone()
     }
-
-    /// Forgets inputs of rounds that the chain can't ask for any more.
-    pub fn forget_before(&mut self, leaf: u64) {
-        let end = (leaf as usize).min(self.leaves.len());
-        let empty = Rc::new(Vec::new());
-        for leaf in self.leaves[..end].iter_mut().rev().take_while(|leaf| !leaf.state.is_empty()) {
-            (leaf.state, leaf.averages) = (Rc::clone(&empty), Vec::new());
-        }
-    }
 }
