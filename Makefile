@@ -54,14 +54,13 @@ zoo: ## Plant a thousand cheats in simulated markets and see which are caught; w
 	@cargo run --release --locked -p deepmarket-tests --example zoo
 
 .PHONY: check
-check: packages ## Formatting, lints and licences
+check: packages ## Formatting, lints, and cargo deny: licences, sources, advisories
 	@scripts/packages.sh pluto
 	@scripts/page.sh check
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --all-targets -- -D warnings
 	@cargo clippy --release --locked -p deepmarket-pluto -p deepmarket-window-tests --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check; \
-	 else echo "cargo-deny is not installed: licences and advisories were not checked (cargo install cargo-deny)"; fi
+	@scripts/deny.sh
 
 .PHONY: packages
 packages: ## Install the Debian packages that the build needs; does nothing where they are there

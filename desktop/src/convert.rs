@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use deepmarket_api::{
-    AccountView, DayEntry, DayLine, EstimateView, EvaluationView, HistoryEntry, JobView, LeaseView, MachineView, PricesView,
-    Progress, ProgressKind, StatementCause,
+    AccountView, AuditView, DayEntry, DayLine, EstimateView, EvaluationView, HistoryEntry, JobView, LeaseView, MachineView,
+    PricesView, Progress, ProgressKind, StatementCause,
 };
 use deepmarket_types::{
-    Availability, ChangeMode, Credits, DailyHours, Event, JobId, JobReason, JobState, LeaseState, MachineConfig, MachineId,
-    MachineReason, MachineState, SlotClock, TimeMs, UnitPrices, Weekdays,
+    AuditState, AuditVerdict, Availability, ChangeMode, Credits, DailyHours, Event, JobId, JobReason, JobState, LeaseState,
+    MachineConfig, MachineId, MachineReason, MachineState, SlotClock, TimeMs, UnitPrices, Weekdays,
 };
 use deepmarket_wallet::{
     calendar::civil_from_days,
+    verification::{self, Verification},
     words::{self, CauseParts},
 };
 
@@ -138,6 +139,9 @@ pub fn machine(of: &MachineView, local: Local, clock: &SlotClock) -> view::Machi
         leases_lost: of.leases_lost,
         leases: of.leases.iter().map(ToString::to_string).collect(),
         earned: amount(of.earned),
+        held: amount(of.held),
+        vests: of.vests.map(|time| time.0),
+        auditing: of.auditing.map(|audit| audit.to_string()),
         paused_until,
     }
 }
@@ -185,6 +189,7 @@ pub fn job(of: &JobView, clock: &SlotClock) -> view::Job {
         budget: amount(of.budget),
         escrow: amount(of.escrow),
         paid: amount(of.paid),
+        fees: amount(of.fees),
         workers: if of.state.is_closed() { 0 } else { of.members.len() as u32 },
     }
 }
@@ -247,8 +252,8 @@ pub fn overview(
         granted: amount(account.granted),
         earned: amount(account.earned),
         escrow: amount(account.escrow),
-        // Nothing is held back in this release of the market.
-        held: amount(Credits::ZERO),
+        held: amount(account.held),
+        vests: account.vests.map(|time| time.0),
         available: sum([account.granted, account.earned].into_iter()),
         jobs: job_counts,
         machines: machine_counts,
@@ -256,6 +261,9 @@ pub fn overview(
         cost: amount(estimate.cost),
         days: days.iter().map(day).collect(),
         reliability: account.reliability,
+        audits_passed: account.audits_passed,
+        strikes: account.strikes,
+        barred: account.barred,
     }
 }
 
@@ -296,6 +304,7 @@ pub fn entry(of: &HistoryEntry) -> Option<view::Entry> {
         lease: parts.lease.map(|id| id.to_string()),
         receipt: parts.receipt,
         account: parts.account.map(|id| id.to_string()),
+        audit: parts.audit.map(|id| id.to_string()),
     })
 }
 
@@ -336,6 +345,7 @@ pub fn statement(of: &deepmarket_api::Statement, names: &Names) -> view::Stateme
                 let name = names.machines.get(&machine).cloned();
                 ("machine", Some(machine.to_string()), name.unwrap_or_else(|| machine.to_string()))
             }
+            StatementCause::Audits => ("audits", None, "Audits".to_owned()),
         };
         let (incoming, outgoing) = (amount(line.incoming), amount(line.outgoing));
         view::StatementLine { cause: cause.into(), id, name, incoming, outgoing, entries: line.entries }
@@ -408,7 +418,61 @@ pub fn quote(of: &deepmarket_api::Quote) -> view::Quote {
         current_slot: of.current_slot,
         parameters: of.parameters,
         ram_mib: of.ram_mib,
+        audit_permille: of.audit_permille,
+        fee_permille: of.fee_permille,
         slots: slots.collect(),
+    }
+}
+
+/// What is known about a job's work. `name` gives a machine's name.
+pub fn verification(of: &Verification, name: impl Fn(MachineId) -> String) -> view::Verification {
+    let counts = of.counts;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    view::Verification {
+        audit_permille: of.audit_permille,
+        summary: capitalised(&of.sentence()),
+        open: of.is_open(),
+        windows: count(counts.windows),
+        audited: count(counts.audited),
+        undrawn: count(counts.undrawn),
+        passed: count(counts.passed),
+        wrong: count(counts.wrong),
+        silent: count(counts.silent),
+        void: count(counts.void),
+        going_on: count(counts.open),
+        fees: amount(of.fees),
+        held: amount(of.held),
+        vests: of.vests.map(|time| time.0),
+        forfeited: amount(of.forfeited),
+        audits: of.audits.iter().rev().map(|audit| audit_line(audit, &name)).collect(),
+    }
+}
+
+fn audit_line(of: &AuditView, name: impl Fn(MachineId) -> String) -> view::Audit {
+    let auditors = of.auditors.iter().filter(|auditor| !auditor.is_excused).map(|auditor| view::AuditMachine {
+        machine: name(auditor.machine),
+        found: match (auditor.is_false, auditor.finding) {
+            (true, _) => "false".into(),
+            (false, finding) => finding.map_or("computes", verification::finding).into(),
+        },
+    });
+    view::Audit {
+        id: of.id.to_string(),
+        lease: of.lease.to_string(),
+        rank: of.rank,
+        receipt: of.sequence,
+        round: of.round.map(|round| round + 1),
+        verdict: match of.state {
+            AuditState::Closed(AuditVerdict::Passed) => "passed",
+            AuditState::Closed(AuditVerdict::False) => "false",
+            AuditState::Closed(AuditVerdict::Silent) => "silent",
+            AuditState::Closed(AuditVerdict::Void) => "void",
+            _ => "open",
+        }
+        .into(),
+        status: capitalised(&of.status),
+        drawn: of.drawn.0,
+        auditors: auditors.collect(),
     }
 }
 
@@ -486,7 +550,51 @@ mod tests {
             leases_lost: 1,
             leases: vec![LeaseId(7)],
             earned: Credits::from_micro(1_500_000),
+            held: Credits::from_micro(7),
+            vests: Some(TimeMs(9)),
+            auditing: None,
+            audits_passed: 0,
+            strikes: 0,
         }
+    }
+
+    #[test]
+    fn an_audit_says_which_round_who_computed_it_and_what_was_found() {
+        let auditor = |machine: u8, finding, is_excused| deepmarket_api::AuditorView {
+            machine: MachineId([machine; 20]),
+            owner: AccountId([machine; 20]),
+            same_class: true,
+            finding,
+            shown: true,
+            is_false: false,
+            is_excused,
+            paid: Credits::from_micro(5),
+        };
+        let state = AuditState::Closed(AuditVerdict::Passed);
+        let audit = AuditView {
+            id: deepmarket_types::AuditId(4),
+            job: JobId(3),
+            lease: LeaseId(1),
+            rank: 0,
+            machine: MachineId([0; 20]),
+            lender: AccountId([1; 20]),
+            sequence: 2,
+            rounds: (0, 40),
+            round: Some(16),
+            index: 16,
+            state,
+            status: state.to_string(),
+            drawn: TimeMs(5),
+            since: TimeMs(6),
+            closed: Some(TimeMs(6)),
+            auditors: vec![auditor(1, None, true), auditor(2, Some(deepmarket_api::FindingView::Equal), false)],
+            disputed_step: None,
+            judgements: 0,
+        };
+        let line = audit_line(&audit, |machine| format!("m{}", machine.0[0]));
+        assert_eq!((line.round, line.verdict.as_str(), line.status.as_str()), (Some(17), "passed", "Passed"));
+        let found: Vec<_> = line.auditors.iter().map(|auditor| (auditor.machine.as_str(), auditor.found.as_str())).collect();
+        assert_eq!(found, [("m2", "equal")], "one that was excused isn't named");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn unknown(job: JobId) -> CommandError {
 }
 
 /// A machine's name; its id where nobody tells.
-async fn machine_name(app: &App, client: &Client, machine: deepmarket_types::MachineId) -> String {
+pub async fn machine_name(app: &App, client: &Client, machine: deepmarket_types::MachineId) -> String {
     if let Some(name) = hold(&app.machine_names).get(&machine) {
         return name.clone();
     }

@@ -10,13 +10,13 @@
 //! | `lock` | held while PLUTO runs |
 
 use std::{
-    fs::{self, File, TryLockError},
-    os::unix::fs::DirBuilderExt as _,
+    fs::{self, File, Permissions, TryLockError},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use deepmarket_types::{AccountId, ChainId};
-use deepmarket_wallet::files::write_whole;
+use deepmarket_wallet::files::{make_private_folder, write_whole};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::{Answer, BAD_INPUT, bug, io};
@@ -35,7 +35,16 @@ impl Home {
     /// Opens the folder for this process alone.
     pub fn open(folder: PathBuf) -> Answer<Home> {
         // What is in it is nobody else's business: also which markets and datasets one uses.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io(folder.display()))?;
+        make_private_folder(&folder)?;
+        // One that is there is PLUTO's own all the same: it is closed, whoever opened it.
+        let mode = fs::metadata(&folder).map_err(io(folder.display()))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(|error| {
+                let message =
+                    format!("others may look into PLUTO's folder {} (mode {:o}): {error}", folder.display(), mode & 0o777);
+                CommandError::new(BAD_INPUT, message, "let it belong to you, or give PLUTO a folder of your own")
+            })?;
+        }
         let path = folder.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io(path.display()))?;
         match lock.try_lock() {
@@ -129,6 +138,21 @@ mod tests {
         assert!(second.message.contains("runs already"), "{second:?}");
         drop(first);
         assert!(Home::open(folder.path().to_owned()).is_ok());
+    }
+
+    #[test]
+    fn the_folder_is_its_owners_also_where_it_was_open_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for (name, before) in [("new", None), ("open", Some(0o755)), ("open to all", Some(0o777))] {
+            let own = folder.path().join(name);
+            if let Some(before) = before {
+                fs::create_dir(&own).unwrap();
+                fs::set_permissions(&own, Permissions::from_mode(before)).unwrap();
+            }
+            drop(Home::open(own.clone()).unwrap());
+            assert_eq!(mode(&own), 0o700, "{name}");
+        }
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub fn run() {
             jobs::unwatch_job,
             jobs::save_result,
             jobs::evaluate_result,
+            jobs::verification,
         ])
         .build(tauri::generate_context!());
     match app {

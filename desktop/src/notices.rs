@@ -39,10 +39,11 @@ impl Notices {
             Event::Posted { account, incoming: true, amount, cause, .. } if *account == self.account => match cause {
                 Posting::StartingCredits => Some(arrived(*amount, "Starting credits, for jobs.")),
                 Posting::TransferFrom(who) => Some(arrived(*amount, format!("Sent by {who}."))),
-                Posting::Payout { .. } => {
+                Posting::Payout { .. } | Posting::Audit(_) => {
                     self.waiting = self.waiting.checked_add(*amount).unwrap_or(self.waiting);
                     None
                 }
+                Posting::Forfeit(_) => Some(arrived(*amount, "Your part of what false work lost.")),
                 Posting::Refund(_) | Posting::TransferTo(_) | Posting::Escrow(_) => None,
             },
             _ => None,

@@ -182,6 +182,8 @@ view! {
         pub escrow: Amount,
         /// Earned and held back until it vests.
         pub held: Amount,
+        /// When the last of that vests, if no audit is open then and none finds anything.
+        pub vests: Option<u64>,
         /// `granted + earned`: what can be spent.
         pub available: Amount,
         pub jobs: Counts,
@@ -194,6 +196,12 @@ view! {
         pub days: Vec<Day>,
         /// How reliable the account's machines were, in thousandths.
         pub reliability: u32,
+        /// Audits that found their work right.
+        pub audits_passed: u32,
+        /// Their receipts and answers that were false.
+        pub strikes: u32,
+        /// So many strikes that they take no work any more.
+        pub barred: bool,
     }
 
     /// Jobs or machines by how they stand.
@@ -240,7 +248,7 @@ view! {
         pub balance: Amount,
         /// Why, in words.
         pub why: String,
-        /// `starting_credits`, `transfer_from`, `transfer_to`, `escrow`, `refund` or `payout`.
+        /// `starting_credits`, `transfer_from`, `transfer_to`, `escrow`, `refund`, `payout`, `audit` or `forfeit`.
         pub cause: String,
         pub job: Option<String>,
         pub machine: Option<String>,
@@ -248,6 +256,7 @@ view! {
         /// The receipt's number within its lease.
         pub receipt: Option<u32>,
         pub account: Option<String>,
+        pub audit: Option<String>,
     }
 
     /// A page of the history, newest first.
@@ -308,7 +317,7 @@ view! {
     }
 
     pub struct StatementLine {
-        /// `starting_credits`, `account`, `job` or `machine`.
+        /// `starting_credits`, `account`, `job`, `machine` or `audits`.
         pub cause: String,
         /// The account's, job's or machine's id.
         pub id: Option<String>,
@@ -427,6 +436,12 @@ view! {
         pub leases_lost: u32,
         pub leases: Vec<String>,
         pub earned: Amount,
+        /// Earned and held back until it vests.
+        pub held: Amount,
+        /// When the last of that vests, if no audit is open then and none finds anything.
+        pub vests: Option<u64>,
+        /// The audit for which it computes another's round.
+        pub auditing: Option<String>,
         /// Paused from this wallet: until when (0: until it is taken up by hand).
         pub paused_until: Option<u64>,
     }
@@ -489,6 +504,8 @@ view! {
         pub budget: Amount,
         pub escrow: Amount,
         pub paid: Amount,
+        /// What audits cost on top of that.
+        pub fees: Amount,
         /// Workers that train now.
         pub workers: u32,
     }
@@ -523,6 +540,63 @@ view! {
         pub receipts: u32,
         pub paid: Amount,
         pub paid_ms: u64,
+    }
+
+    /// What is known about a job's work: what other machines computed again, and what they found.
+    pub struct Verification {
+        /// So many of a thousand receipts are audited at least; 0: none is.
+        pub audit_permille: u32,
+        /// What was found, in a sentence.
+        pub summary: String,
+        /// Can it still change?
+        pub open: bool,
+        /// Receipts with rounds that can be audited.
+        pub windows: u32,
+        /// Those of them that were drawn.
+        pub audited: u32,
+        /// Their draw is still to come.
+        pub undrawn: u32,
+        pub passed: u32,
+        /// Found false.
+        pub wrong: u32,
+        /// Not shown by the worker.
+        pub silent: u32,
+        /// Nobody could say.
+        pub void: u32,
+        pub going_on: u32,
+        /// Paid for audits.
+        pub fees: Amount,
+        /// Of the pay: held until it vests.
+        pub held: Amount,
+        pub vests: Option<u64>,
+        /// Of the pay: lost by the lenders.
+        pub forfeited: Amount,
+        /// All audits, newest first.
+        pub audits: Vec<Audit>,
+    }
+
+    /// One round that is computed again.
+    pub struct Audit {
+        pub id: String,
+        pub lease: String,
+        pub rank: u32,
+        /// The audited receipt's number.
+        pub receipt: u32,
+        /// The audited round, counted from 1; none until the worker opened it.
+        pub round: Option<u64>,
+        /// `open`, `passed`, `false`, `silent` or `void`.
+        pub verdict: String,
+        /// How it stands, in words.
+        pub status: String,
+        pub drawn: u64,
+        /// The machines that compute, or computed, it again.
+        pub auditors: Vec<AuditMachine>,
+    }
+
+    pub struct AuditMachine {
+        pub machine: String,
+        /// What it found, in a word; `computes` until it says.
+        pub found: String,
     }
 
     /// Told on the channel of `watch_job`: what is known first, then as it comes.
@@ -636,6 +710,10 @@ view! {
         pub current_slot: u8,
         pub parameters: u64,
         pub ram_mib: u64,
+        /// So many of a thousand receipts would be audited at least; 0: none.
+        pub audit_permille: u32,
+        /// What that costs, in thousandths of the workers' pay. All costs include it.
+        pub fee_permille: u32,
         pub slots: Vec<SlotQuote>,
     }
 

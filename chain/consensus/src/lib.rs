@@ -19,7 +19,8 @@
 //!   broken invariant of the ledger, ends the node loudly: [`Node::ended`] says why.
 //! - Blocks are made only where there is something to do: see [`pace`].
 //!
-//! `validate`, `build`, `commit` and the mempool know no type of the engine; `host` and `parts` translate.
+//! `validate`, `build`, `commit` and the mempool know no type of the engine; `host` and `parts` translate. [`replay`] checks a chain
+//! from its genesis document alone, as anybody can who is no validator.
 
 mod build;
 mod candidate;
@@ -30,6 +31,7 @@ mod mempool;
 mod node;
 pub mod pace;
 mod parts;
+pub mod replay;
 mod shared;
 pub mod validate;
 

@@ -29,8 +29,8 @@ impl Default for Limits {
     }
 }
 
-/// Whose numbers a transaction's nonce counts in. Openings, machines that join, receipts and prices have
-/// none.
+/// Whose numbers a transaction's nonce counts in. Openings, machines that join, receipts, prices and
+/// the words of an audit have none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Lane {
     Account(PublicKey),
@@ -41,6 +41,7 @@ fn lane(transaction: &VerifiedTransaction) -> Option<Lane> {
     let body = transaction.body();
     match body.action {
         Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => None,
+        Action::Disclose(_) | Action::Commit { .. } | Action::Reveal { .. } | Action::Trace { .. } | Action::Judge { .. } => None,
         Action::Heartbeat { .. } => Some(Lane::Machine(body.signer)),
         Action::Transfer { .. }
         | Action::RegisterMachine { .. }

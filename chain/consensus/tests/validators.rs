@@ -10,9 +10,11 @@ use std::{
     time::Duration,
 };
 
-use deepmarket_consensus::{SubmitError, Tamper};
+use deepmarket_consensus::{SubmitError, Tamper, replay::Replay};
+use deepmarket_engine::wire::CommitForm;
 use deepmarket_ledger::Ledger;
-use deepmarket_types::{Action, Block, Credits, Hash, Height, SecretKey, Transaction, encode};
+use deepmarket_store::StoredBlock;
+use deepmarket_types::{Action, Block, Credits, Hash, Height, PublicKey, SecretKey, Signature, Transaction, decode, encode};
 use market::{Market, eventually};
 
 type Test = std::pin::Pin<Box<dyn Future<Output = ()>>>;
@@ -78,9 +80,56 @@ fn four_validators_decide_the_same_and_hold_the_same_state() {
             let states: Vec<Hash> = market.running().map(|node| state_of(&node.ledger().read().unwrap())).collect();
             assert!(states.windows(2).all(|pair| pair[0] == pair[1]));
             assert!(market.node(3).ledger().read().unwrap().totals().conserved());
+            anybody_finds_the_same(&market, height);
             market.stop_all().await;
         })
     });
+}
+
+/// Who has only the genesis document comes to the same state, and believes nothing that isn't so.
+fn anybody_finds_the_same(market: &Market, height: Height) {
+    let node = market.node(2);
+    let stored = |height: u64| node.store().block(Height(height)).unwrap().unwrap();
+    let mut replay = Replay::new(&market.genesis).unwrap();
+    let mut transactions = 0;
+    for at in 1..=height.0 {
+        let of_node = stored(at);
+        let (bytes, certificate) = (encode(&of_node.block), of_node.certificate.bytes.clone());
+        if at == 2 {
+            lies_are_found(&mut replay, &of_node, market);
+        }
+        let found = replay.next(&bytes, &certificate).unwrap();
+        assert_eq!((found.hash, replay.state_root()), (of_node.hash, of_node.state_root), "block {at}");
+        assert_eq!((&found.results, &found.events), (&of_node.results, &of_node.events), "block {at}");
+        assert_eq!(found.signers, of_node.certificate.signers.len());
+        transactions += found.accepted().count();
+    }
+    assert!(transactions >= 20 && height.0 >= 2);
+    assert_eq!(state_of(replay.ledger()), state_of(&node.ledger().read().unwrap()));
+}
+
+fn lies_are_found(replay: &mut Replay, honest: &StoredBlock, market: &Market) {
+    let (bytes, certificate) = (encode(&honest.block), &honest.certificate.bytes);
+    let mut refused = |bytes: &[u8], certificate: &[u8]| replay.next(bytes, certificate).err().expect("is refused").to_string();
+    let mut changed = honest.block.clone();
+    changed.header.time = changed.header.time.plus(1);
+    assert!(refused(&encode(&changed), certificate).contains("was not decided"), "another block");
+    let mut without = honest.block.clone();
+    without.transactions.pop();
+    assert!(refused(&encode(&without), certificate).contains("can't be right"), "a transaction is missing");
+    let form: CommitForm = decode(certificate).unwrap();
+    let with = |signatures: Vec<(PublicKey, Signature)>| encode(&(form.0, form.1, form.2, signatures));
+    let two = form.3[..2].to_vec();
+    assert!(refused(&bytes, &with(two.clone())).contains("2 of 4 validators signed"));
+    let twice = [two.clone(), two.clone()].concat();
+    assert!(refused(&bytes, &with(twice)).contains("signs twice"));
+    let stranger = Market::user(9);
+    let forged = [two.clone(), vec![(stranger.public(), two[0].1)]].concat();
+    assert!(refused(&bytes, &with(forged)).contains("is no validator"));
+    let third = market.genesis.validators.iter().map(|v| v.key).find(|key| two.iter().all(|(k, _)| k != key)).unwrap();
+    let borrowed = [two.clone(), vec![(third, two[0].1)]].concat();
+    assert!(refused(&bytes, &with(borrowed)).contains("the signature of"));
+    assert!(refused(&bytes[1..], certificate).contains("can't be read"));
 }
 
 #[test]

@@ -136,7 +136,10 @@ impl Ledger {
         let id = audit.id;
         let closed = audit.closed.is_some();
         ensure(closed == audit.is_closed(), || format!("{id} has an end or is over, but not both"))?;
-        let mut owners = BTreeSet::from([audit.lender, self.jobs[&audit.job].owner]);
+        let job = self.jobs.get(&audit.job).ok_or_else(|| format!("{id} has no job"))?;
+        let known = self.leases.contains_key(&audit.lease) && self.machines.contains_key(&audit.machine);
+        ensure(known, || format!("{id} has no lease or no machine"))?;
+        let mut owners = BTreeSet::from([audit.lender, job.owner]);
         for auditor in &audit.auditors {
             let machine = self.machines.get(&auditor.machine).ok_or_else(|| format!("{id} has an auditor that doesn't exist"))?;
             let computes = machine.auditing.is_some_and(|(auditing, _)| auditing == id);
@@ -175,7 +178,9 @@ impl Ledger {
         self.jobs.values().for_each(|job| index.place_job(job, self.newcomers(job).next().is_some()));
         self.invites.iter().for_each(|(code, invite)| index.add_invite(*code, invite));
         for window in self.windows.values() {
-            index.windows.add(window, self.leases[&window.lease].machine, self.vests(window), self.tip.time);
+            if let Some(lease) = self.leases.get(&window.lease) {
+                index.windows.add(window, lease.machine, self.vests(window), self.tip.time);
+            }
         }
         self.audits.values().for_each(|audit| index.audits.add(audit, &self.params().audit));
         index
@@ -232,7 +237,8 @@ impl Ledger {
             let works = self.audits.get(&audit).is_some_and(|audit| audit.auditors.iter().any(|a| a.machine == id && a.works()));
             ensure(works, || format!("{id} keeps room for {audit}, which it doesn't compute"))?;
         }
-        let barred = self.is_barred(&self.accounts[&machine.owner]);
+        let owner = self.accounts.get(&machine.owner).ok_or_else(|| format!("{id} has no owner"))?;
+        let barred = self.is_barred(owner);
         ensure(machine.barred == barred, || format!("{id} is barred, or its owner is, but not both"))?;
         ensure(machine.reliability <= 1_000, || format!("{id} is reliable in {} thousandths", machine.reliability))?;
         let circumstances = circumstances(&self.constitution, &self.tip, &self.prices);

@@ -17,16 +17,17 @@
 //!    ([`Params::contact_step_ms`] says why there is such a clock);
 //! 2. the transactions, each whole or not at all, see *How a transaction is judged* below;
 //! 3. at the block's end: offers whose hours began or ended, or that a new slot's prices open or close; machines that lost
-//!    contact; members of jobs that the others can't work with; workers that got ready join their jobs' members; void
-//!    invitations; jobs whose escrow can't pay for the next interval; and then matching;
+//!    contact; audits that the beacon draws, and those whose time is over; members of jobs that the others can't work with; workers
+//!    that got ready join their jobs' members; void invitations; jobs whose escrow can't pay for the next interval; pay that vests;
+//!    audits that get a machine; and then matching;
 //! 4. the invariants. A broken one stops the process loudly: a ledger that guesses is worse than one that stopped.
 //!
 //! # How a transaction is judged
 //!
 //! 1. Expiry: the block's height is not after [`expires`](deepmarket_types::TransactionBody::expires).
 //! 2. The signer is known: an account, or for heartbeats and receipts a machine. (`OpenAccount` brings its own.)
-//! 3. The nonce is exactly the signer's next one. `OpenAccount`, `Join` and `Receipt`, which can't be applied twice by
-//!    what they contain, carry 0.
+//! 3. The nonce is exactly the signer's next one. `OpenAccount`, `Join`, `Receipt` and the words of an audit, which can't be
+//!    applied twice by what they contain, carry 0.
 //! 4. **From here on the nonce is used, whatever follows:** a transaction that is then rejected by a rule can't be replayed
 //!    later, when it might succeed to everybody's surprise. One that was rejected by 1 to 3 used nothing: an expired one stays
 //!    expired, a used nonce stays used, and one that came too early is still what its signer wants, once its turn comes.

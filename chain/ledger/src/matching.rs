@@ -60,15 +60,83 @@ pub(crate) fn spread<M: Copy>(
     picked
 }
 
+/// How many workers a job needs and may have.
+#[derive(Clone, Copy)]
+pub(crate) struct Seats {
+    /// So many at least, or it isn't served.
+    pub least: u32,
+    pub most: u32,
+    pub share_machine: bool,
+}
+
+/// The machines for a job's workers, of machines in rank order with their determinism class and what they have: of one class, so
+/// that they compute the same bits and audit each other. The class that the job has already (`present`), else the one of the best
+/// machine, or of the next best, that has enough of them. Where none has, machines of all classes, no more than are needed: those of
+/// the first class first.
+pub(crate) fn spread_by_class<M: Copy, C: Copy + Ord>(
+    machines: impl Iterator<Item = (M, C, Resources)> + Clone,
+    demand: &Resources,
+    seats: Seats,
+    present: Option<C>,
+) -> Vec<M> {
+    let Seats { least, most, share_machine } = seats;
+    let of_class = |class: C| {
+        let machines = machines.clone().filter(move |(_, other, _)| *other == class);
+        spread(machines.map(|(machine, _, has)| (machine, has)), demand, most, share_machine)
+    };
+    let best = || machines.clone().find(|(.., has)| has.covers(demand)).map(|(_, class, _)| class);
+    let Some(first) = present.or_else(best) else { return Vec::new() };
+    let picked = of_class(first);
+    if picked.len() >= least as usize {
+        return picked;
+    }
+    let mut classes: Vec<C> = Vec::new();
+    if present.is_none() {
+        let mut by_class: BTreeMap<C, usize> = BTreeMap::new();
+        for (_, class, _) in machines.clone().filter(|(.., has)| has.covers(demand)) {
+            let count = by_class.entry(class).or_default();
+            if *count == 0 {
+                classes.push(class);
+            }
+            *count += 1;
+        }
+        // Where a machine may be shared, few of them may be enough.
+        classes.retain(|class| *class != first && (share_machine || by_class[class] >= least as usize));
+    }
+    let enough = classes.into_iter().map(of_class).find(|picked| picked.len() >= least as usize);
+    enough.unwrap_or_else(|| {
+        let all =
+            machines.clone().filter(|(_, class, _)| *class == first).chain(machines.filter(|(_, class, _)| *class != first));
+        spread(all.map(|(machine, _, has)| (machine, has)), demand, least.max(picked.len() as u32), share_machine)
+    })
+}
+
 impl Ledger {
-    /// The machines for up to `limit` workers, in rank order: by reliability, then speed, then id.
-    pub(crate) fn pick(&self, demand: &Resources, limit: u32, share_machine: bool) -> Vec<MachineId> {
-        spread(self.free_machines(), demand, limit, share_machine)
+    /// The machines for a job's workers, in rank order: by reliability, then speed, then id. Fewer than it needs where there aren't
+    /// enough.
+    pub(crate) fn pick(&self, demand: &Resources, seats: Seats) -> Vec<MachineId> {
+        let machines = self.index.free.iter().map(|(.., id)| {
+            let machine = &self.machines[id];
+            (*id, machine.config.trainer.as_str(), machine.free())
+        });
+        spread_by_class(machines, demand, seats, None)
     }
 
-    /// Machines that can take work, in rank order, with what they have left.
-    fn free_machines(&self) -> impl Iterator<Item = (MachineId, Resources)> {
-        self.index.free.iter().map(|(.., id)| (*id, self.machines[id].free()))
+    /// Machines that can take work, in rank order, with what they have left. Classes are numbered.
+    fn free_machines(&self) -> Free {
+        let mut classes: BTreeMap<&str, u32> = BTreeMap::new();
+        let machines = self.index.free.iter().map(|(.., id)| {
+            let machine = &self.machines[id];
+            let next = classes.len() as u32;
+            (*id, *classes.entry(&machine.config.trainer).or_insert(next), machine.free())
+        });
+        let machines = machines.collect();
+        Free { machines, classes: classes.into_iter().map(|(class, number)| (class.to_string(), number)).collect() }
+    }
+
+    /// The class of a job's workers: that of its first active lease.
+    fn class_of<'a>(&'a self, job: &Job) -> Option<&'a str> {
+        job.active.first().map(|lease| self.leases[lease].class.as_str())
     }
 
     /// Machines on which more workers of a job would do it no good: those that serve it already (unless it may share one), those
@@ -116,21 +184,26 @@ impl Ledger {
 
 /// Machines that can take work, in rank order, with what they have left. Side by side in memory: thousands of jobs look through
 /// thousands of machines.
-struct Free(Vec<(MachineId, Resources)>);
+struct Free {
+    machines: Vec<(MachineId, u32, Resources)>,
+    classes: BTreeMap<String, u32>,
+}
 
 impl Free {
-    /// Machines for up to `limit` workers, without `unwelcome` ones.
-    fn places(&self, job: &Job, limit: u32, unwelcome: &BTreeSet<MachineId>) -> Vec<usize> {
-        let welcome = self.0.iter().enumerate().filter(|(_, (id, _))| !unwelcome.contains(id));
-        spread(welcome.map(|(place, (_, left))| (place, *left)), &job.demand, limit, job.share_machine)
+    /// Machines for so many more workers, of a class where the job has one, without `unwelcome` ones.
+    fn places(&self, job: &Job, seats: Seats, class: Option<&str>, unwelcome: &BTreeSet<MachineId>) -> Vec<usize> {
+        // A class of which no machine is free has no number.
+        let class = class.map(|class| self.classes.get(class).copied().unwrap_or(u32::MAX));
+        let welcome = self.machines.iter().enumerate().filter(|(_, (id, ..))| !unwelcome.contains(id));
+        spread_by_class(welcome.map(|(place, (_, class, left))| (place, *class, *left)), &job.demand, seats, class)
     }
 
     fn take(&mut self, places: &[usize], demand: &Resources) -> Vec<MachineId> {
         for &place in places {
-            let (_, left) = &mut self.0[place];
+            let (.., left) = &mut self.machines[place];
             *left = left.checked_sub(demand).expect("it was picked because it has that much left");
         }
-        places.iter().map(|place| self.0[*place].0).collect()
+        places.iter().map(|place| self.machines[*place].0).collect()
     }
 }
 
@@ -151,7 +224,7 @@ impl Change<'_> {
         let growing: Vec<JobId> =
             jobs(&self.ledger.index.served).into_iter().filter(|id| self.ledger.jobs[id].may_grow()).collect();
         if !(waiting.is_empty() && growing.is_empty()) {
-            let mut free = Free(self.ledger.free_machines().collect());
+            let mut free = self.ledger.free_machines();
             self.start_jobs(&waiting, &mut free);
             self.grow_jobs(&growing, &mut free);
         }
@@ -171,11 +244,12 @@ impl Change<'_> {
             if affordable < job.min_workers || unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
                 continue;
             }
-            let limit = job.max_workers.min(affordable);
+            let most = job.max_workers.min(affordable);
+            let seats = Seats { least: job.min_workers, most, share_machine: job.share_machine };
             let unwelcome = self.ledger.unwelcome(job);
-            let mut places = free.places(job, limit, &unwelcome);
+            let mut places = free.places(job, seats, None, &unwelcome);
             if places.len() < job.min_workers as usize && !unwelcome.is_empty() {
-                places = free.places(job, limit, &BTreeSet::new());
+                places = free.places(job, seats, None, &BTreeSet::new());
             }
             if places.len() < job.min_workers as usize {
                 if unmet.len() < MAX_UNMET {
@@ -198,13 +272,18 @@ impl Change<'_> {
             if limit == 0 || unmet.iter().any(|easier| demand.is_at_least_as_hard_as(easier)) {
                 continue;
             }
-            if !free.0.iter().any(|(_, left)| left.covers(&demand.resources)) {
+            if !free.machines.iter().any(|(.., left)| left.covers(&demand.resources)) {
                 if unmet.len() < MAX_UNMET {
                     unmet.push(demand);
                 }
                 continue;
             }
-            let places = free.places(job, limit, &self.ledger.unwelcome(job));
+            let least = job.min_workers.saturating_sub(job.active.len() as u32).min(limit);
+            let seats = Seats { least, most: limit, share_machine: job.share_machine };
+            let places = free.places(job, seats, self.ledger.class_of(job), &self.ledger.unwelcome(job));
+            if places.is_empty() {
+                continue;
+            }
             let machines = free.take(&places, &demand.resources);
             self.add_leases(id, &machines);
         }

@@ -1,7 +1,11 @@
-use deepmarket_job::{JobSpec, Kind, Size};
+use deepmarket_job::{JobSpec, Kind, Size, Workers};
 use deepmarket_types::{Credits, TimeMs, UnitPrices};
 
-use crate::{Ledger, Machine, matching::spread, settlement::with_fee};
+use crate::{
+    Ledger, Machine,
+    matching::{Seats, spread_by_class},
+    settlement::with_fee,
+};
 
 /// What a job would cost and when it would run. It promises nothing and costs nothing (DESIGN section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +128,7 @@ impl Ledger {
         let fee_permille = self.fee_permille(audit_permille);
         let asked = Asked { spec, work: work(spec, size, train_samples, validate_samples), training };
 
-        let picked = self.pick(&demand, spec.workers.max, spec.workers.share_machine);
+        let picked = self.pick(&demand, wanted(spec));
         let picked: Vec<&Machine> = picked.iter().map(|id| &self.machines[id]).collect();
         let free = picked.len() as u32;
         let enough = free >= spec.workers.min;
@@ -205,10 +209,17 @@ impl Ledger {
     }
 }
 
+/// The workers that a job asks for.
+fn wanted(spec: &JobSpec) -> Seats {
+    let Workers { min: least, max: most, share_machine, .. } = spec.workers;
+    Seats { least, most, share_machine }
+}
+
 /// The machines of the workers that a job would have on these if nothing else ran on them, as matching would choose them.
 fn seats<'a>(spec: &JobSpec, machines: &[&'a Machine]) -> Vec<&'a Machine> {
-    let offered = machines.iter().filter_map(|machine| Some((*machine, machine.offer?.resources)));
-    spread(offered, &spec.demand(), spec.workers.max, spec.workers.share_machine)
+    let offered =
+        machines.iter().filter_map(|machine| Some((*machine, machine.config.trainer.as_str(), machine.offer?.resources)));
+    spread_by_class(offered, &spec.demand(), wanted(spec), None)
 }
 
 /// The time that these machines need, one worker on each: shares follow speed, so that all work until the end. If they are fewer

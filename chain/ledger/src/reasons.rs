@@ -1,6 +1,6 @@
 use deepmarket_types::{JobReason, JobState, MachineReason};
 
-use crate::{Job, Ledger, Machine};
+use crate::{Job, Ledger, Machine, matching::Seats};
 
 impl Ledger {
     /// Why a machine stands where it does.
@@ -48,7 +48,8 @@ impl Ledger {
             );
             return JobReason::WaitsForLowerPrices { needed };
         }
-        let free = self.pick(&job.demand, job.min_workers, job.share_machine).len() as u32;
+        let seats = Seats { least: job.min_workers, most: job.min_workers, share_machine: job.share_machine };
+        let free = self.pick(&job.demand, seats).len() as u32;
         match free < job.min_workers {
             true => JobReason::WaitsForMachines { free, needed: job.min_workers },
             false => JobReason::Next,

@@ -36,7 +36,7 @@ pub use history::HistoryEvent;
 pub use lines::{Cause, CauseSum, DayItem, DaySum};
 pub use open::{Loaded, Store, Tip};
 pub use read::{Certificate, StoredBlock, StoredTransaction};
-pub use tree::state_root_of;
+pub use tree::{MemoryTree, state_root_of};
 
 use std::collections::BTreeMap;
 

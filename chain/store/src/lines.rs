@@ -24,6 +24,8 @@ pub enum Cause {
     Job(JobId),
     /// Work of a machine of the account.
     Machine(MachineId),
+    /// Audits: what its machines were paid for them, and its part of what false receipts lost.
+    Audits,
 }
 
 /// The sum of all entries of one cause.
@@ -67,6 +69,7 @@ fn cause_of(posting: &Posting) -> Cause {
         Posting::TransferFrom(account) | Posting::TransferTo(account) => Cause::Account(account),
         Posting::Escrow(job) | Posting::Refund(job) => Cause::Job(job),
         Posting::Payout { machine, .. } => Cause::Machine(machine),
+        Posting::Audit(_) | Posting::Forfeit(_) => Cause::Audits,
     }
 }
 
@@ -91,7 +94,8 @@ impl Store {
                         sum.receipts += 1;
                     }
                 }
-                Event::Machine { .. } | Event::Job { .. } | Event::Lease { .. } | Event::Members { .. } | Event::Prices(_) => {}
+                Event::Machine { .. } | Event::Job { .. } | Event::Lease { .. } | Event::Members { .. } => {}
+                Event::Prices(_) | Event::Audit { .. } => {}
             }
         }
         let index = self.column(column::INDEX);

@@ -82,17 +82,72 @@ pub fn update(store: &Store, version: u64, root: Hash, writes: &Writes) -> Resul
     if writes.is_empty() && version > 0 {
         return Ok(unchanged);
     }
-    let nodes = Nodes(store);
-    let entries = writes.iter().map(|(key, value)| (key_hash(key), value.clone()));
-    let (new_root, batch) = JellyfishMerkleTree::<_, Blake3>::new(&nodes)
-        .put_value_set(entries, version)
-        .map_err(|e| StoreError::Corrupt(format!("the state tree: {e:#}")))?;
+    let (new_root, batch) = put_entries(&Nodes(store), version, writes)?;
     // Where nothing changed (only absent entries were removed) the tree may make no new root node: the next update then
     // follows on the old one.
     if version > 0 && new_root.0 == root.0 {
         return Ok(unchanged);
     }
     Ok(Update { root: Hash(new_root.0), next_version: version + 1, batch })
+}
+
+fn put_entries(nodes: &impl TreeReader, version: u64, writes: &Writes) -> Result<(RootHash, TreeUpdateBatch), StoreError> {
+    let entries = writes.iter().map(|(key, value)| (key_hash(key), value.clone()));
+    let put = JellyfishMerkleTree::<_, Blake3>::new(nodes).put_value_set(entries, version);
+    put.map_err(|e| StoreError::Corrupt(format!("the state tree: {e:#}")))
+}
+
+/// The tree over a state that nobody stores: for who follows a chain only to check it.
+#[derive(Default)]
+pub struct MemoryTree {
+    nodes: KeptNodes,
+    version: u64,
+    root: Hash,
+}
+
+#[derive(Default)]
+struct KeptNodes(HashMap<NodeKey, Node>);
+
+impl TreeReader for KeptNodes {
+    fn get_node_option(&self, key: &NodeKey) -> anyhow::Result<Option<Node>> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn get_value_option(&self, _: Version, _: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
+        anyhow::bail!("the tree keeps no values")
+    }
+
+    fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
+        anyhow::bail!("the tree is never restored from parts")
+    }
+}
+
+impl MemoryTree {
+    /// The root after the last change.
+    pub fn root(&self) -> Hash {
+        self.root
+    }
+
+    /// Takes over changed entries; gives the new root.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where the tree contradicts itself, which is a bug.
+    pub fn put(&mut self, writes: &Writes) -> Result<Hash, StoreError> {
+        if writes.is_empty() && self.version > 0 {
+            return Ok(self.root);
+        }
+        let (root, batch) = put_entries(&self.nodes, self.version, writes)?;
+        // As on disk: where nothing changed there may be no new root node, and the next change follows on the old one.
+        if self.version > 0 && root.0 == self.root.0 {
+            return Ok(self.root);
+        }
+        for stale in &batch.stale_node_index_batch {
+            self.nodes.0.remove(&stale.node_key);
+        }
+        self.nodes.0.extend(batch.node_batch.nodes().iter().map(|(key, node)| (key.clone(), node.clone())));
+        (self.root, self.version) = (Hash(root.0), self.version + 1);
+        Ok(self.root)
+    }
 }
 
 /// Writes the new nodes and removes those that the new version no longer reaches. Plain deletes: range tombstones per block
@@ -115,4 +170,28 @@ pub fn state_root_of<'a>(entries: impl IntoIterator<Item = (&'a [u8], &'a [u8])>
     let result = JellyfishMerkleTree::<_, Blake3>::new(&NoNodes).put_value_set(entries, 0);
     let (RootHash(root), _) = result.expect("a tree in memory has all its nodes");
     Hash(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_in_memory_has_the_root_of_its_entries_after_every_change() {
+        let (mut tree, mut entries) = (MemoryTree::default(), Writes::new());
+        for step in 0..60_u8 {
+            let key = |n: u8| vec![n % 17];
+            let mut writes = Writes::from([(key(step), Some(vec![step; 3])), (key(step / 2), Some(vec![step]))]);
+            if step % 3 == 0 {
+                writes.insert(key(step + 5), None);
+            }
+            entries.extend(writes.clone());
+            let left = entries.iter().filter_map(|(key, value)| Some((key.as_slice(), value.as_deref()?)));
+            assert_eq!(tree.put(&writes).unwrap(), state_root_of(left), "step {step}");
+        }
+        let root = tree.root();
+        assert_eq!(tree.put(&Writes::from([(vec![200], None)])).unwrap(), root, "an absent entry that is removed");
+        assert_eq!(tree.put(&Writes::new()).unwrap(), root);
+        assert!(tree.nodes.0.len() < 60, "stale nodes are dropped");
+    }
 }

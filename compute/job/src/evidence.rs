@@ -22,6 +22,9 @@ pub struct Evidence {
     pub team: Vec<u32>,
     /// The worker's update as it was, for an auditor whose machine computes other bits; none for one of the same class.
     pub update: Option<Vec<u8>>,
+    /// With it, [`RoundOutcome::steps`](deepmarket_types::RoundOutcome::steps) by the worker's word: such an auditor can compare only
+    /// where they lead.
+    pub steps: Option<Hash>,
 }
 
 /// Bytes that are no evidence.
@@ -72,6 +75,7 @@ mod tests {
             shards: vec![0, 3],
             team: vec![0, 2],
             update: None,
+            steps: None,
         };
         let bytes = evidence.to_bytes();
         assert_eq!(Evidence::from_bytes(&bytes), Ok(evidence));

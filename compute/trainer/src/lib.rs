@@ -13,8 +13,8 @@
 //! parameters, dropout masks, batch-norm statistics and optimizer moments come from seeded generators and plain loops; burn
 //! computes a batch's outputs and gradients.
 //!
-//! The binary `deepmarket-trainer` serves this over pipes with one thread. It opens no socket and no file, and dies with its
-//! parent. It never decides anything about a job: what to compute, and what to do with it, the worker says.
+//! The binary `deepmarket-trainer` serves this over pipes with one thread. Before it reads a job it gives up every right to
+//! open a socket or a file (`compute/SANDBOX.md`), and it dies with its parent. It never decides anything about a job: what to compute, and what to do with it, the worker says.
 
 mod batch;
 mod blocking;
@@ -50,6 +50,6 @@ pub use failure::Failure;
 pub use measure::{bench, measure};
 pub use probe::{determinism_class, probe};
 pub use round::{Stepped, Update};
-pub use sandbox::{SandboxError, confine, cpu_ms, limit_ram_mib, peak_ram_mib};
+pub use sandbox::{confine, cpu_ms, peak_ram_mib};
 pub use serve::serve;
 pub use trainer::{Evaluation, Trainer};

@@ -51,15 +51,11 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     }
 }
 
-/// The allocator's setting, read once before `main`: take memory from the system when it is used, not a gibibyte ahead. What
-/// is taken ahead counts as used, and a trainer of 1 GiB would have spent its limit before its first tensor.
-const MEMORY_ON_DEMAND: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
-
-/// Starts this program anew in its own place, unless the allocator was set up already.
+/// Starts this program anew in its own place, unless the allocator was set up already, as the agent does.
 #[cfg(unix)]
 fn take_memory_on_demand() -> Result<(), String> {
     use std::os::unix::process::CommandExt as _;
-    let (name, value) = MEMORY_ON_DEMAND;
+    let (name, value) = deepmarket_sandbox::ENVIRONMENT;
     if std::env::var_os(name).is_some_and(|set| set == value) {
         return Ok(());
     }
@@ -80,8 +76,7 @@ fn serve(ram_mib: Option<u64>) -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(2);
     }
-    let limited = ram_mib.map_or(Ok(()), deepmarket_trainer::limit_ram_mib);
-    if let Err(error) = limited.and_then(|()| deepmarket_trainer::confine()) {
+    if let Err(error) = deepmarket_trainer::confine(ram_mib) {
         eprintln!("{error}");
         return ExitCode::from(2);
     }

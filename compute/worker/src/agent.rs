@@ -9,8 +9,11 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    WorkerError, heartbeat,
+    TrainerProgram, WorkerError,
+    answers::Answers,
+    duties, heartbeat,
     journal::Journal,
+    keeper::Archive,
     lease::{Context, Hurry, serve},
 };
 
@@ -22,10 +25,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long leases may take to end when the agent is stopped.
 const STOP_WITHIN: Duration = Duration::from_secs(6);
 
+/// How long an agent that gave leases back stays to open what is drawn of their last receipts: two blocks after them, and some more.
+const LINGER: Duration = Duration::from_secs(4);
+
 /// How a machine is lent.
 #[derive(Clone)]
 pub struct WorkerConfig {
-    /// The agent's folder: blobs, and the last receipts.
+    /// The agent's folder: blobs, the last receipts, and what audits may ask for.
     pub home: PathBuf,
     /// The market.
     pub chain: ChainId,
@@ -38,24 +44,57 @@ pub struct WorkerConfig {
     /// Where other machines reach it, told to the chain; empty: where it listens.
     pub announce: Vec<String>,
     /// The trainer's program.
-    pub trainer: PathBuf,
+    pub trainer: TrainerProgram,
 }
 
 /// Serves this machine's leases until `stop` is cancelled; then it gives running leases back (`OwnerReturned`) and returns.
 /// No trainer outlives it.
 ///
+/// Audits of what this machine did are served as long as it runs, also where it isn't offered: an owner who takes it back for the
+/// night should let it run, or start it again before the chain's deadline. An agent that gave leases back stays for some seconds, as
+/// their last receipts may be drawn at once; all that it does then is to read what is drawn from the disk and to send it.
+///
 /// It fails only where it can't begin: an unusable folder or address. A market that is away is waited for.
 pub async fn run(config: WorkerConfig, stop: CancellationToken) -> Result<(), WorkerError> {
+    #[cfg(feature = "test-utils")]
+    return run_with(config, crate::testing::Cheat::Honest, stop).await;
+    #[cfg(not(feature = "test-utils"))]
+    run_with(config, stop).await
+}
+
+pub(crate) async fn run_with(
+    config: WorkerConfig,
+    #[cfg(feature = "test-utils")] cheat: crate::testing::Cheat,
+    stop: CancellationToken,
+) -> Result<(), WorkerError> {
     let WorkerConfig { home, chain, key, client, listen, announce, trainer } = config;
     fs::create_dir_all(&home).map_err(WorkerError::home(&home))?;
     let journal = Journal::open(home.join("leases"))?;
+    let archive = Archive::open(home.join("audits"))?;
+    let answers = Answers::open(home.join("answers"))?;
     let net = Net::start(NetConfig { key: key.clone(), listen, blobs: home.join("blobs"), chain }).await?;
     let Some(network) = find_market(&client, &stop).await else { return Ok(()) };
     // More gateways than the one that was named: it may be the one that dies.
     let client = client.discover().await.unwrap_or(client);
     let receipt_ms = network.receipt_ms;
     let hurry = Hurry::default();
-    let context = Arc::new(Context { chain, key, client, net, announce, trainer, journal, receipt_ms, stop, hurry });
+    let context = Arc::new(Context {
+        chain,
+        key,
+        client,
+        net,
+        announce,
+        trainer,
+        journal,
+        archive,
+        answers,
+        receipt_ms,
+        stop,
+        hurry,
+        #[cfg(feature = "test-utils")]
+        cheat,
+    });
+    let duties = AbortOnDropHandle::new(tokio::spawn(duties::follow(context.clone())));
     let heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeat::beat(context.clone(), network.heartbeat_ms)));
     let mut leases = Leases { context: context.clone(), served: HashMap::new() };
     tokio::select! {
@@ -63,7 +102,11 @@ pub async fn run(config: WorkerConfig, stop: CancellationToken) -> Result<(), Wo
         () = leases.follow() => {}
     }
     drop(heartbeats);
-    leases.end().await;
+    let gave_back = leases.end().await;
+    if gave_back && context.archive.has_written() {
+        sleep(LINGER).await;
+    }
+    drop(duties);
     Ok(())
 }
 
@@ -151,8 +194,9 @@ impl Leases {
         view.leases.iter().any(|l| l.id == lease && l.state != LeaseState::Active)
     }
 
-    /// Waits for the leases' last words.
-    async fn end(self) {
+    /// Waits for the leases' last words. Were there any?
+    async fn end(self) -> bool {
+        let any = self.served.values().any(|served| !served.task.is_finished());
         let deadline = tokio::time::Instant::now() + STOP_WITHIN;
         for (lease, mut served) in self.served {
             if tokio::time::timeout_at(deadline, &mut served.task).await.is_err() {
@@ -162,5 +206,6 @@ impl Leases {
                 served.task.await.ok();
             }
         }
+        any
     }
 }

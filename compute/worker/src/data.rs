@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::{error::LeaseFailure, progress::Reporter};
 
 /// The most bytes of a manifest.
-const MAX_MANIFEST_BYTES: u64 = 8 * 1024 * 1024;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 8 * 1024 * 1024;
 /// The most bytes of a state.
 pub(crate) const MAX_STATE_BYTES: u64 = 1 << 30;
 /// Shards that are fetched at the same time; they wait in memory for the trainer, in order.

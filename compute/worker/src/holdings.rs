@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use deepmarket_job::{DatasetManifest, JobSpec, Shard, protocol::Part, share_out};
+use deepmarket_job::{DatasetManifest, JobSpec, Schedule, Shard, protocol::Part, share_out};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -44,6 +44,16 @@ pub(crate) struct Sizes {
 impl Sizes {
     pub fn validate(&self) -> &[u64] {
         &self.validate
+    }
+
+    /// The samples that each member of a plan gives to a round.
+    pub fn weights(&self, plan: &Plan, schedule: &Schedule, round: u64) -> Vec<u64> {
+        let shards = self.train.len() as u32;
+        let given = |shard: &u32| {
+            let slice = schedule.slice(round, *shard, shards, self.train[*shard as usize]);
+            slice.end - slice.start
+        };
+        plan.iter().map(|share| share.train.iter().map(given).sum()).collect()
     }
 
     fn of(shards: &[Shard]) -> Vec<u64> {

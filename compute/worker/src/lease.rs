@@ -3,25 +3,27 @@
 use std::{sync::Arc, time::Duration};
 
 use deepmarket_api::{Assignment, Client, ProgressKind};
-use deepmarket_job::{JobSpec, Kind, Schedule, protocol::Request};
+use deepmarket_job::{JobSpec, Kind, Mode, Schedule, protocol::Request};
 use deepmarket_net::Net;
 use deepmarket_types::{ChainId, FailureReason, Hash, LeaseId, LeaseOutcome, SecretKey};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    answers::Answers,
     checkpoints::Checkpoints,
-    commitments::{Committer, MountainRange},
+    committer::Committer,
     data::Source,
     error::LeaseFailure,
     holdings::{Holdings, Share},
     journal::Journal,
+    keeper::{Archive, Keeper},
     members::{Membership, Team, Trouble, peers_of},
     passes::Pass,
     progress::Reporter,
     receipts::{Book, Receipts, ReceiptsSetup, Tally},
     rounds::{Meter, Place, Totals, Training},
-    trainer::{TrainerLimits, TrainerProcess},
+    trainer::TrainerProgram,
 };
 
 /// How long a worker waits for the chain's decision about another one that it missed, before it tries the members again; and where
@@ -50,13 +52,19 @@ pub(crate) struct Context {
     pub net: Net,
     /// Where other machines reach this one; empty: where it listens.
     pub announce: Vec<String>,
-    pub trainer: std::path::PathBuf,
+    pub trainer: TrainerProgram,
     pub journal: Journal,
+    /// What this machine must show of its rounds.
+    pub archive: Archive,
+    /// What it answered as an auditor.
+    pub answers: Answers,
     pub receipt_ms: u64,
     /// The owner wants the machine back.
     pub stop: CancellationToken,
     /// Leases that wait for the chain.
     pub hurry: Hurry,
+    #[cfg(feature = "test-utils")]
+    pub cheat: crate::testing::Cheat,
 }
 
 /// Whether a lease waits for what the chain says, so that it is asked more often.
@@ -278,8 +286,7 @@ impl Work<'_> {
     /// Starts the trainer and fetches what this worker will probably work on; tells the chain that it is ready.
     async fn prepare<'b>(&'b self, spec: &'b JobSpec) -> Result<Part<'b>, LeaseFailure> {
         let Assignment { rank, resources, seed, world, job, lease, .. } = *self.assignment;
-        let limits = TrainerLimits { ram_mib: Some(resources.ram_mib) };
-        let mut trainer = TrainerProcess::spawn(&self.context.trainer, &limits)?;
+        let mut trainer = self.context.trainer.start(&resources)?;
         self.reporter.log("started its trainer");
         let peers = peers_of(&self.assignment.members)
             .map_err(|_| LeaseFailure::new(FailureReason::PeerLost, "the addresses of the other workers can't be used"))?;
@@ -311,7 +318,7 @@ impl Work<'_> {
                     receipts: self.receipts,
                     checkpoints: self.checkpoints,
                     committer: Committer::new(self.context.chain, job, lease, rank, &self.context.key),
-                    commitments: MountainRange::default(),
+                    keeper: self.keeper(spec).await,
                     totals: Totals::default(),
                     at: Place { parameters, ..Place::default() },
                     speed: 0,
@@ -327,6 +334,17 @@ impl Work<'_> {
         };
         self.receipts.tell(Tally { parameters, ..Tally::default() });
         Ok(part)
+    }
+
+    /// Rounds are kept where they may be audited.
+    async fn keeper(&self, spec: &JobSpec) -> Keeper {
+        let Assignment { job, lease, .. } = *self.assignment;
+        let may_be_audited = match self.context.client.job(job).await {
+            Ok(Some(job)) => job.audit_permille > 0,
+            _ => true,
+        };
+        let is_local = matches!(spec.training.mode, Mode::Local { .. });
+        Keeper::new(self.context.archive.clone(), lease, is_local, may_be_audited)
     }
 
     fn spec(&self) -> Result<JobSpec, LeaseFailure> {

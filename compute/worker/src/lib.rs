@@ -9,7 +9,8 @@
 //!   progress    ◀── batches ─── │           trainer ◀ Apply ──    │
 //!   checkpoints ◀── first ───── │           parameter hashes ◀────┴─▶ must be equal on all members
 //!   result blob ◀── first ───── │
-//!                               └─ pipes ─ `deepmarket-trainer`, a child process without network
+//!   duties      ──────────────▶ audits: opens what was drawn of its own work, computes others' rounds again ◀▶ kept on disk
+//!                               └─ pipes ─ `deepmarket-trainer`, a confined child process (`compute/SANDBOX.md`)
 //! ```
 //!
 //! A team whose member is lost breaks up; the chain names the next one, its members bring each other to the same place, share out
@@ -21,26 +22,40 @@
 //! anything that a borrower sent except through the trainer.
 
 mod agent;
+mod answers;
+mod archive;
+mod auditor;
 mod checkpoints;
-mod commitments;
+mod committer;
 mod data;
+mod duties;
 mod error;
 mod evaluate;
 mod heartbeat;
 mod holdings;
 mod journal;
+mod judge;
+mod keeper;
 mod lease;
 mod measure;
 mod members;
 mod passes;
 mod progress;
 mod receipts;
+mod replay;
 mod rounds;
 mod standing;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub mod testing;
+mod tolerance;
 mod trainer;
+mod watch;
 
 pub use agent::{WorkerConfig, run};
+pub use deepmarket_sandbox::{Guard, GuardName, GuardState, Means, guards};
 pub use error::WorkerError;
 pub use evaluate::{Evaluation, evaluate_model};
+pub use judge::{JudgeConfig, judge, judge_disputes};
 pub use measure::measure;
-pub use trainer::{TrainerError, TrainerLimits, TrainerProcess};
+pub use trainer::{TrainerError, TrainerLimits, TrainerProcess, TrainerProgram};

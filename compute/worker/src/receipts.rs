@@ -51,8 +51,9 @@ pub(crate) struct Tally {
     pub cpu_ms: u64,
     /// Hash of the parameters after the last round.
     pub parameters: Hash,
-    /// Root of the rounds' commitments.
+    /// Root of the rounds' commitments, and how many there are.
     pub commitments: Hash,
+    pub committed: u64,
     /// Mean loss of the last round in millionths.
     pub loss_micro: u64,
 }
@@ -82,6 +83,7 @@ impl Book {
             cpu_ms: r.cpu_ms,
             parameters: r.parameters,
             commitments: r.commitments,
+            committed: r.committed,
             loss_micro: r.loss_micro,
         });
         let sequence = accepted.max(signed.map_or(0, |r| r.sequence));
@@ -107,7 +109,8 @@ impl Book {
         }
         self.last = Some(outcome);
         self.sequence = self.sequence.checked_add(1)?;
-        let Tally { from, rounds, samples, cpu_ms, parameters, commitments, loss_micro } = self.tally.unwrap_or_default();
+        let Tally { from, rounds, samples, cpu_ms, parameters, commitments, committed, loss_micro } =
+            self.tally.unwrap_or_default();
         Some(Receipt {
             job: self.job,
             lease: self.lease,
@@ -119,6 +122,7 @@ impl Book {
             cpu_ms,
             parameters,
             commitments,
+            committed,
             loss_micro,
             checkpoint: self.checkpoint,
             missing: self.missing.filter(|_| !is_final),

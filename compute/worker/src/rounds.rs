@@ -16,16 +16,18 @@ use std::{
 };
 
 use deepmarket_api::ProgressKind;
-use deepmarket_job::{JobSpec, Mode, Schedule, Updates};
-use deepmarket_net::Encoding;
+use deepmarket_job::{Evidence, JobSpec, Mode, Schedule, Updates};
+use deepmarket_net::{Encoding, Exchange};
 use deepmarket_types::{Checkpoint, FailureReason, Hash};
 
 use crate::{
     TrainerError,
+    archive::Setting,
     checkpoints::{self, Checkpoints},
-    commitments::{Committer, MountainRange},
+    committer::Committer,
     error::LeaseFailure,
     holdings::{Holdings, Plan, Share, Speeds, expected_speeds},
+    keeper::Keeper,
     lease::Context,
     members::{Membership, Team, Trouble, exchange_standings, hand_over, peers_of, watched},
     progress::Reporter,
@@ -74,7 +76,7 @@ pub(crate) struct Training<'a> {
     pub receipts: &'a Receipts,
     pub checkpoints: &'a Checkpoints,
     pub committer: Committer,
-    pub commitments: MountainRange,
+    pub keeper: Keeper,
     pub totals: Totals,
     /// Where the model stands.
     pub at: Place,
@@ -105,6 +107,17 @@ pub(crate) struct Batches {
     from: u64,
     to: u64,
     samples: u64,
+}
+
+/// A round that was computed and isn't averaged yet.
+struct Computed {
+    update: Update,
+    /// Rounds that were applied when it was computed.
+    applied: u64,
+    /// What it was computed on.
+    shards: Vec<u32>,
+    /// Samples that each member has to give to it.
+    weights: Vec<u64>,
 }
 
 /// What a team agreed on before its rounds.
@@ -188,6 +201,7 @@ impl Training<'_> {
         let (parameters, round, trained) = self.trainer.restore(state).await?;
         self.at = Place { round, parameters, trained, evaluated: self.at.evaluated };
         self.batches = None;
+        self.keeper.jump();
         Ok(())
     }
 
@@ -211,48 +225,57 @@ impl Training<'_> {
         };
         let rounds = self.schedule.rounds;
         let (mut computed, mut next_update) = (self.at.round, None);
-        let mut waiting: VecDeque<Update> = VecDeque::new();
+        let mut waiting: VecDeque<Computed> = VecDeque::new();
         let mut speeds = Speeds::new(team.world());
         let (mut since_note, mut samples_since_note) = (Duration::ZERO, 0);
+        // What we sent, and what came from each member, since the last note.
+        let (mut sent_parts, mut came_parts) = (Vec::new(), vec![Vec::new(); team.world()]);
         while self.at.round < rounds {
             let round = self.at.round;
             while computed <= round + ahead && computed < rounds {
                 let mut update = match next_update.take() {
                     Some(update) => update,
-                    None => timed(&mut since_note, self.trainer.round(computed)).await?,
+                    None => timed(&mut since_note, self.trainer.round(computed, team.world())).await?,
                 };
                 if !update.loss_sum.is_finite() {
                     let what = format!("the loss of round {computed} is not finite");
                     return Err(LeaseFailure::new(FailureReason::Diverged, what).into());
                 }
                 samples_since_note += update.samples;
+                if encoding.is_exact() {
+                    sent_parts.extend(&update.parts);
+                }
                 if ahead > 0 {
                     let values = std::mem::take(&mut update.values);
                     let started = team.group.start(computed, values, update.samples, encoding);
                     started.map_err(|e| team.trouble(e))?;
                 }
-                waiting.push_back(update);
+                waiting.push_back(Computed {
+                    update,
+                    applied: round,
+                    shards: plan[team.position].train.clone(),
+                    weights: self.holdings.sizes.weights(&plan, &self.schedule, computed),
+                });
                 computed += 1;
             }
-            let Some(mut update) = waiting.pop_front() else {
+            let Some(mut own) = waiting.pop_front() else {
                 return Err(LeaseFailure::new(FailureReason::TrainerCrashed, "no round is computed").into());
             };
-            let (values, exchange) = if ahead > 0 {
-                watched(membership, team, async |group| group.finish(round).await).await?
-            } else {
-                let mut values = std::mem::take(&mut update.values);
-                let exchange =
-                    watched(membership, team, async |group| group.average(round, &mut values, update.samples, encoding).await)
-                        .await?;
-                (values, exchange)
-            };
+            let (values, exchange) = self.average(team, membership, round, &mut own.update, encoding, ahead > 0).await?;
             let totals = &mut self.totals;
             totals.wait += exchange.waited;
             totals.exchange += exchange.exchanged;
             totals.sent_bytes += exchange.sent;
             totals.received_bytes += exchange.received;
+            if let Some(position) = cheater(&exchange.weights, &own.weights, team.position) {
+                let (told, due) = (exchange.weights[position], own.weights[position]);
+                let why = format!("it tells {told} samples of round {round}, where the plan gives it {due}");
+                return Err(Trouble::Peer { lease: Some(team.members[position].lease), why, is_late: false });
+            }
+            came_parts.iter_mut().zip(&exchange.parts).for_each(|(came, part)| came.push(*part));
             let parameters = timed(&mut since_note, self.trainer.apply(&values)).await?;
-            self.count(team, parameters, exchange.weights.iter().sum(), &update);
+            self.keeper.average(round, values).await;
+            self.count(team, parameters, exchange.weights.iter().sum(), &own);
 
             let ended_epoch = self.schedule.epoch_ended_by(round);
             let is_last = self.at.round == rounds;
@@ -276,17 +299,19 @@ impl Training<'_> {
                 samples: std::mem::take(&mut samples_since_note),
                 sees: membership.generation(),
                 is_ready: next_plan.is_some() && self.holdings.is_fetched(),
+                parts: sent_parts.drain(..came_parts[0].len() * team.world() * usize::from(encoding.is_exact())).collect(),
             };
             since_note = Duration::ZERO;
             let (note, mut computing, began) = (note.encoded(), Duration::ZERO, Instant::now());
             // Both run to their ends: a trainer that is dropped while it answers is of no use any more.
+            let world = team.world();
             let go_on = timed(&mut computing, async {
                 let sums = if ended_epoch.is_some() { self.evaluate().await? } else { EvaluationSums::default() };
                 if keeps {
                     self.keep().await?;
                 }
                 let asked = Instant::now();
-                let update = if computed < rounds { Some(self.trainer.round(computed).await?) } else { None };
+                let update = if computed < rounds { Some(self.trainer.round(computed, world).await?) } else { None };
                 Ok::<_, LeaseFailure>((sums, update, asked.elapsed()))
             });
             let gather = watched(membership, team, async |group| group.gather(2 * round, &note).await);
@@ -296,6 +321,13 @@ impl Training<'_> {
             self.totals.compute += computing.saturating_sub(took);
             self.totals.wait += began.elapsed().saturating_sub(computing);
             let notes = RoundNote::all(&notes?).map_err(|e| team.trouble(e))?;
+            for (position, (note, came)) in notes.iter().zip(&mut came_parts).enumerate() {
+                if !note.sent(came, team.position, team.members.len()) {
+                    let why = format!("up to round {round} it sent another update than it tells");
+                    return Err(Trouble::Peer { lease: Some(team.members[position].lease), why, is_late: false });
+                }
+                came.clear();
+            }
             self.compare(notes.iter().map(|note| note.parameters).collect(), &format!("after round {round}"))?;
             next_update = update;
             since_note += took;
@@ -333,8 +365,46 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Takes note of an applied round: for the receipts, and for the job's ledger of batches.
-    fn count(&mut self, team: &Team, parameters: Hash, samples: u64, own: &Update) {
+    /// Averages a round with the other members. Meanwhile the trainer has nothing to do: the state before the round is kept where it
+    /// is due.
+    async fn average(
+        &mut self,
+        team: &mut Team,
+        membership: &mut Membership,
+        round: u64,
+        update: &mut Update,
+        encoding: Encoding,
+        was_started: bool,
+    ) -> Result<(Vec<f32>, Exchange), Trouble> {
+        let (samples, mut values) = (update.samples, std::mem::take(&mut update.values));
+        let averaging = watched(membership, team, async |group| match was_started {
+            true => group.finish(round).await,
+            false => {
+                let exchange = group.average(round, &mut values, samples, encoding).await?;
+                Ok((std::mem::take(&mut values), exchange))
+            }
+        });
+        if !self.keeper.wants_state(round) {
+            return averaging.await;
+        }
+        // Both run to their ends: a trainer that is dropped while it answers is of no use any more.
+        let (averaged, saved) = futures::join!(averaging, self.trainer.save(self.at.trained));
+        match saved {
+            Ok(state) if state.len() <= Evidence::MAX_BYTES / 2 => self.keeper.state(round, state).await,
+            // Such models aren't audited.
+            Ok(_) => self.keeper.give_up(),
+            Err(TrainerError::Failed { message, .. }) => {
+                self.reporter.log(format!("its rounds can't be shown to auditors: {message}"));
+                self.keeper.give_up();
+            }
+            Err(error) => return Err(error.into()),
+        }
+        averaged
+    }
+
+    /// Takes note of an applied round: for the receipts and what is kept for audits, and for the job's ledger of batches.
+    fn count(&mut self, team: &Team, parameters: Hash, samples: u64, computed: &Computed) {
+        let own = &computed.update;
         let round = self.at.round;
         let begins_epoch = round == self.schedule.first_round_of(self.schedule.epoch_of_round(round));
         self.at.trained = if begins_epoch { samples } else { self.at.trained + samples };
@@ -348,7 +418,9 @@ impl Training<'_> {
         });
         (batches.to, batches.samples) = (round + 1, batches.samples + samples);
 
-        self.commitments.push(self.committer.commit(round, &own.commitment));
+        let total_samples = self.totals.tally.samples + own.samples;
+        let commitment = self.committer.commit(round, &own.outcome(), total_samples);
+        self.keeper.round(commitment, computed.applied, Setting { shards: computed.shards.clone(), team: team.ranks() });
         self.totals.peak_ram_mib = own.peak_ram_mib;
         let tally = &mut self.totals.tally;
         if tally.rounds == tally.from {
@@ -359,7 +431,7 @@ impl Training<'_> {
         tally.samples += own.samples;
         tally.cpu_ms += own.cpu_ms;
         tally.parameters = parameters;
-        tally.commitments = self.commitments.root();
+        (tally.commitments, tally.committed) = (self.committer.root(), self.committer.committed());
         if own.samples > 0 {
             tally.loss_micro = micro(own.loss_sum / own.samples as f64);
         }
@@ -444,6 +516,12 @@ impl Training<'_> {
     }
 }
 
+/// The first other member that tells another number of samples than the plan gives it. Our own trainer's word is the others' to
+/// check.
+fn cheater(told: &[u64], due: &[u64], own: usize) -> Option<usize> {
+    (0..due.len()).find(|position| *position != own && told[*position] != due[*position])
+}
+
 /// How long a member may keep silent, by the others' times of computing.
 fn patience(mut computed: Vec<Duration>) -> Duration {
     computed.sort_unstable();
@@ -509,6 +587,12 @@ mod tests {
         assert_eq!(micro(0.25), 250_000);
         assert_eq!(micro(-1.0), 0);
         assert_eq!(micro(f64::INFINITY), u64::MAX);
+    }
+
+    #[test]
+    fn who_tells_other_samples_than_the_plans_is_found() {
+        assert_eq!(cheater(&[4, 5, 3], &[4, 4, 4], 2), Some(1));
+        assert_eq!(cheater(&[4, 5, 4], &[4, 4, 4], 1), None);
     }
 
     #[test]

@@ -95,6 +95,18 @@ pub(crate) struct RoundNote {
     pub sees: u32,
     /// Has it all that the next plan needs?
     pub is_ready: bool,
+    /// What it sent to each member in each of the rounds since its last note, by name; empty where a lossy encoding changes that on
+    /// its way.
+    pub parts: Vec<Hash>,
+}
+
+impl RoundNote {
+    /// Was what came from this member what it says that it sent? `came` holds what came in each round since the last note, and we
+    /// are the member at `position` of `world`.
+    pub fn sent(&self, came: &[Option<Hash>], position: usize, world: usize) -> bool {
+        let said = |round: usize| self.parts.get(round * world + position);
+        (0..).zip(came).all(|(round, came)| came.is_none_or(|came| said(round) == Some(&came)))
+    }
 }
 
 impl Note for RoundNote {}
@@ -178,6 +190,16 @@ mod tests {
         let standing = Standing::new(5, Hash::of(b"x"), &share);
         let read = Standing::all(&[standing.encoded()]).unwrap();
         assert_eq!((read[0].share(), &read[0]), (share, &standing));
+    }
+
+    #[test]
+    fn a_member_that_sends_one_thing_and_tells_another_is_noticed() {
+        let [a, b, c, d] = [b"a", b"b", b"c", b"d"].map(|bytes| Hash::of(bytes));
+        let note = RoundNote { parameters: a, computed_us: 1, samples: 1, sees: 1, is_ready: true, parts: vec![a, b, c, d] };
+        assert!(note.sent(&[Some(b), Some(d)], 1, 2) && note.sent(&[Some(a), None], 0, 2));
+        assert!(!note.sent(&[Some(b), Some(c)], 1, 2));
+        assert!(!note.sent(&[Some(b), Some(d), Some(a)], 1, 2), "it tells too few");
+        assert!(note.sent(&[], 1, 2));
     }
 
     #[test]

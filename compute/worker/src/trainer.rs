@@ -3,19 +3,23 @@
 use std::{
     collections::VecDeque,
     fmt, io,
-    path::Path,
-    process::{ExitStatus, Stdio},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use deepmarket_job::protocol::{self, EXIT_OUT_OF_MEMORY, MAX_FRAME_BYTES, Part, Reply, Request};
-use deepmarket_types::{FailureReason, Hash};
+use deepmarket_net::part_hashes;
+use deepmarket_sandbox::{Confinement, Guard, Means};
+use deepmarket_types::{FailureReason, Hash, Resources, RoundOutcome, exchange_root};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout},
     time::timeout,
 };
+
+use crate::watch::{Watch, end_group};
 
 /// How long building a model or taking over a shard or a state may take.
 const SETUP_WITHIN: Duration = Duration::from_secs(180);
@@ -29,11 +33,7 @@ const LAST_WORDS_BYTES: usize = 4096;
 const LAST_WORDS_LINES: usize = 6;
 
 /// What a trainer may use.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TrainerLimits {
-    /// Memory in MiB; `None`: what the machine has.
-    pub ram_mib: Option<u64>,
-}
+pub use deepmarket_sandbox::Limits as TrainerLimits;
 
 /// Why a trainer can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,29 @@ impl TrainerError {
     }
 }
 
+/// The trainer's program, and how what is lent to it is enforced.
+#[derive(Clone, Debug)]
+pub struct TrainerProgram {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How its limits are enforced.
+    pub means: Means,
+}
+
+impl From<PathBuf> for TrainerProgram {
+    fn from(path: PathBuf) -> Self {
+        TrainerProgram { path, means: Means::Best }
+    }
+}
+
+impl TrainerProgram {
+    /// Starts it with what a lease or an audit may use.
+    pub(crate) fn start(&self, lent: &Resources) -> Result<TrainerProcess, TrainerError> {
+        let limits = TrainerLimits { cores: Some(lent.cores), ram_mib: Some(lent.ram_mib), means: self.means };
+        TrainerProcess::spawn(&self.path, &limits)
+    }
+}
+
 /// A trainer in a process of its own, spoken to over pipes. It is killed when this is dropped.
 ///
 /// A request whose future was dropped half-way leaves the pipes out of step: drop the process then.
@@ -115,6 +138,8 @@ pub struct TrainerProcess {
     stdout: ChildStdout,
     last_words: Arc<Mutex<VecDeque<u8>>>,
     listener: tokio::task::JoinHandle<()>,
+    watch: Option<Watch>,
+    confinement: Confinement,
 }
 
 /// What a round gave.
@@ -123,8 +148,21 @@ pub(crate) struct Update {
     pub samples: u64,
     pub loss_sum: f64,
     pub cpu_ms: u64,
-    pub commitment: Hash,
+    /// What the round was computed from, the states after its steps, and what it gave.
+    pub inputs: Hash,
+    pub steps: Hash,
+    pub output: Hash,
+    /// What each member of the team will be sent of it, by name, in order of position.
+    pub parts: Vec<Hash>,
     pub peak_ram_mib: u64,
+}
+
+impl Update {
+    /// What is committed to.
+    pub fn outcome(&self) -> RoundOutcome {
+        let Update { inputs, steps, output, samples, .. } = *self;
+        RoundOutcome { inputs, steps, output, exchange: exchange_root(&self.parts), samples }
+    }
 }
 
 /// Sums over the samples of validation shards.
@@ -133,6 +171,16 @@ pub(crate) struct EvaluationSums {
     pub samples: u64,
     pub correct: Option<u64>,
     pub loss_sum: f64,
+}
+
+/// What one step gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stepped {
+    /// Of a round's first step: what the round's inputs must be.
+    pub inputs: Option<Hash>,
+    /// The state before the step, and after it.
+    pub before: Hash,
+    pub after: Hash,
 }
 
 /// A model's outputs for one shard.
@@ -146,28 +194,36 @@ pub(crate) struct Prediction {
 }
 
 impl TrainerProcess {
-    /// Starts a trainer in a process group of its own (a Ctrl-C in the terminal is the agent's to handle) and with an empty
-    /// environment.
+    /// Starts a trainer: confined before its program begins, in a process group of its own (a Ctrl-C in the terminal is the
+    /// agent's to handle), with an almost empty environment.
     ///
-    /// Call it on a thread of the runtime that stays: the trainer asks the kernel to be killed when the thread that started
-    /// it ends.
+    /// Call it on a thread of the runtime that stays: the kernel kills the trainer when the thread that started it ends.
     pub fn spawn(path: &Path, limits: &TrainerLimits) -> Result<TrainerProcess, TrainerError> {
-        let mut command = Command::new(path);
+        let start = |source| TrainerError::Start { path: path.display().to_string(), source };
+        // A child starts in another folder.
+        let program = path.canonicalize().map_err(start)?;
+        let mut command = Command::new(program);
         if let Some(ram_mib) = limits.ram_mib {
             command.arg("--ram-mib").arg(ram_mib.to_string());
         }
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        #[cfg(unix)]
-        command.process_group(0);
-        let start = |source| TrainerError::Start { path: path.display().to_string(), source };
-        let mut child = command.spawn().map_err(start)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let confinement = Confinement::prepare(&mut command, limits).map_err(|e| start(io::Error::other(e)))?;
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(start)?;
         let missing = || io::Error::other("the process has no pipes");
         let stdin = child.stdin.take().ok_or_else(missing).map_err(start)?;
         let stdout = child.stdout.take().ok_or_else(missing).map_err(start)?;
         let stderr = child.stderr.take().ok_or_else(missing).map_err(start)?;
         let last_words = Arc::new(Mutex::new(VecDeque::new()));
         let listener = tokio::spawn(listen(stderr, last_words.clone()));
-        Ok(TrainerProcess { child, stdin, stdout, last_words, listener })
+        let pid = child.id();
+        pid.inspect(|pid| confinement.started(*pid));
+        let watch = pid.zip(limits.ram_mib).map(|(pid, ram_mib)| Watch::start(pid, ram_mib));
+        Ok(TrainerProcess { child, stdin, stdout, last_words, listener, watch, confinement })
+    }
+
+    /// What is enforced of this trainer's confinement.
+    pub fn guards(&self) -> &[Guard] {
+        self.confinement.guards()
     }
 
     /// The process's id, while it runs.
@@ -215,7 +271,7 @@ impl TrainerProcess {
         timeout(END_WITHIN, &mut self.listener).await.ok();
         let last_words = self.last_words();
         let (reason, how) = match status {
-            Ok(Ok(status)) => verdict(status, &last_words),
+            Ok(Ok(status)) => self.verdict(status, &last_words),
             // It lives, but doesn't speak our protocol any more.
             _ => {
                 self.child.start_kill().ok();
@@ -223,6 +279,17 @@ impl TrainerProcess {
             }
         };
         TrainerError::Ended { reason, how, last_words }
+    }
+
+    /// What its end means.
+    fn verdict(&self, status: ExitStatus, last_words: &str) -> (FailureReason, String) {
+        if let Some(mib) = self.watch.as_ref().and_then(Watch::excess_mib) {
+            return (FailureReason::OutOfMemory, format!("it held {mib} MiB, more than was lent, and was ended"));
+        }
+        if is_out_of_memory(status, last_words) || (status.code().is_none() && self.confinement.ran_out_of_memory()) {
+            return (FailureReason::OutOfMemory, format!("{status}: the lent memory was used up"));
+        }
+        (FailureReason::TrainerCrashed, status.to_string())
     }
 
     fn last_words(&self) -> String {
@@ -295,15 +362,41 @@ impl TrainerProcess {
         }
     }
 
-    /// Computes a round.
-    pub(crate) async fn round(&mut self, round: u64) -> Result<Update, TrainerError> {
+    /// Computes a round that a team of so many members will average.
+    pub(crate) async fn round(&mut self, round: u64, members: usize) -> Result<Update, TrainerError> {
         match self.ask(&Request::Round { round }, ROUND_WITHIN).await? {
-            Reply::Update { values, samples, loss_sum, cpu_ms, commitment, peak_ram_mib } => {
+            Reply::Update { values, samples, loss_sum, cpu_ms, inputs, steps, output, peak_ram_mib } => {
                 let broken = TrainerError::Confused { asked: "Round", answer: "an update that isn't floats" };
+                let parts = part_hashes(&values, members as u32);
                 let values = protocol::bytes_to_floats(&values).ok_or(broken)?;
-                Ok(Update { values, samples, loss_sum: f64::from_bits(loss_sum), cpu_ms, commitment, peak_ram_mib })
+                let loss_sum = f64::from_bits(loss_sum);
+                Ok(Update { values, samples, loss_sum, cpu_ms, inputs, steps, output, parts, peak_ram_mib })
             }
             other => Err(confused("Round", &other)),
+        }
+    }
+
+    /// The hashes of the states after the steps of a round.
+    pub(crate) async fn trace(&mut self, round: u64) -> Result<Vec<Hash>, TrainerError> {
+        match self.ask(&Request::Trace { round }, ROUND_WITHIN).await? {
+            Reply::Traced { steps, .. } => Ok(steps),
+            other => Err(confused("Trace", &other)),
+        }
+    }
+
+    /// The state before a step of a round.
+    pub(crate) async fn save_step(&mut self, round: u64, step: u32) -> Result<Vec<u8>, TrainerError> {
+        match self.ask(&Request::SaveStep { round, step }, ROUND_WITHIN).await? {
+            Reply::Saved { state, .. } => Ok(state),
+            other => Err(confused("SaveStep", &other)),
+        }
+    }
+
+    /// Computes one step of a round from the state before it.
+    pub(crate) async fn step(&mut self, round: u64, step: u32, state: Vec<u8>) -> Result<Stepped, TrainerError> {
+        match self.ask(&Request::Step { round, step, state }, ROUND_WITHIN).await? {
+            Reply::Stepped { inputs, before, after } => Ok(Stepped { inputs, before, after }),
+            other => Err(confused("Step", &other)),
         }
     }
 
@@ -352,12 +445,19 @@ async fn listen(mut stderr: ChildStderr, last_words: Arc<Mutex<VecDeque<u8>>>) {
     }
 }
 
-/// What an exit status means. Rust's allocator aborts after printing a line; a trainer that caught the failed allocation exits
-/// with a status of its own.
-fn verdict(status: ExitStatus, last_words: &str) -> (FailureReason, String) {
-    let out_of_memory = status.code() == Some(EXIT_OUT_OF_MEMORY) || last_words.contains("memory allocation of");
-    let reason = if out_of_memory { FailureReason::OutOfMemory } else { FailureReason::TrainerCrashed };
-    (reason, status.to_string())
+/// Whether a status and last words are those of a program without memory: Rust's allocator aborts after printing a line; a trainer
+/// that caught the failed allocation exits with a status of its own.
+fn is_out_of_memory(status: ExitStatus, last_words: &str) -> bool {
+    status.code() == Some(EXIT_OUT_OF_MEMORY) || last_words.contains("memory allocation of")
+}
+
+impl Drop for TrainerProcess {
+    fn drop(&mut self) {
+        // Where a program could start others, they end with it.
+        if let Some(pid) = self.child.id() {
+            end_group(pid);
+        }
+    }
 }
 
 fn confused(asked: &'static str, answer: &Reply) -> TrainerError {
@@ -369,6 +469,10 @@ fn name_of_request(request: &Request) -> &'static str {
         Request::Start { .. } => "Start",
         Request::Shard { .. } => "Shard",
         Request::Round { .. } => "Round",
+        Request::Trace { .. } => "Trace",
+        Request::SaveStep { .. } => "SaveStep",
+        Request::Step { .. } => "Step",
+        Request::Probe => "Probe",
         Request::Apply { .. } => "Apply",
         Request::Evaluate => "Evaluate",
         Request::Save { .. } => "Save",
@@ -387,6 +491,9 @@ fn name_of_reply(reply: &Reply) -> &'static str {
         Reply::Started { .. } => "Started",
         Reply::Loaded { .. } => "Loaded",
         Reply::Update { .. } => "Update",
+        Reply::Traced { .. } => "Traced",
+        Reply::Stepped { .. } => "Stepped",
+        Reply::Probed { .. } => "Probed",
         Reply::Applied { .. } => "Applied",
         Reply::Evaluated { .. } => "Evaluated",
         Reply::Saved { .. } => "Saved",
@@ -410,9 +517,12 @@ impl fmt::Debug for Update {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
+    use deepmarket_sandbox::Means;
+
     use super::*;
 
-    /// A program that isn't a trainer: what it does is what can go wrong.
+    /// A program that isn't a trainer: what it does is what can go wrong. A script needs other programs, which no confined one
+    /// may start.
     fn program(folder: &Path, script: &str) -> PathBuf {
         let path = folder.join("trainer");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -423,9 +533,10 @@ mod tests {
     async fn ask(script: &str, within: Duration) -> TrainerError {
         let folder = tempfile::tempdir().unwrap();
         let path = program(folder.path(), script);
+        let limits = TrainerLimits { ram_mib: Some(64), means: Means::WatchedOnly, ..TrainerLimits::default() };
         // Another test's fork may hold the file open for writing for a moment ("text file busy").
         let mut trainer = loop {
-            match TrainerProcess::spawn(&path, &TrainerLimits { ram_mib: Some(64) }) {
+            match TrainerProcess::spawn(&path, &limits) {
                 Err(TrainerError::Start { source, .. }) if source.kind() == io::ErrorKind::ExecutableFileBusy => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

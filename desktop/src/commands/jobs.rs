@@ -1,7 +1,7 @@
 //! Jobs: presets, datasets, checking, submitting, following, results.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use deepmarket_api::Client;
-use deepmarket_types::{Action, JobId, SlotClock};
+use deepmarket_types::{Action, JobId, MachineId, SlotClock};
 use deepmarket_wallet::{
     datasets::{self, Datasets, Input, Options, Step},
     jobs,
@@ -23,7 +23,10 @@ use crate::{
     error::{Answer, BAD_INPUT, bug, io},
     follow, job_file,
     state::{App, Pluto, hold},
-    view::{CommandError, Dataset, ImportProgress, JobCheck, JobFields, JobNews, Preset, SavedResult, SpecProblem, Split},
+    view::{
+        CommandError, Dataset, ImportProgress, JobCheck, JobFields, JobNews, Preset, SavedResult, SpecProblem, Split,
+        Verification,
+    },
 };
 
 /// The least time between two messages about an import.
@@ -177,6 +180,21 @@ async fn begin(app: &App, job: JobId) -> Answer<(Client, SlotClock)> {
 pub async fn unwatch_job(app: Pluto<'_>, watch: u32) -> Answer {
     app.unwatch_job(watch);
     Ok(())
+}
+
+/// What is known about a job's work.
+#[tauri::command]
+pub async fn verification(app: Pluto<'_>, job: JobId) -> Answer<Verification> {
+    let (_, client) = app.checked().await?;
+    let found = deepmarket_wallet::verification::fetch(&client, job).await?;
+    let mut names = BTreeMap::new();
+    for auditor in found.audits.iter().flat_map(|audit| &audit.auditors) {
+        if !names.contains_key(&auditor.machine) {
+            names.insert(auditor.machine, follow::machine_name(&app, &client, auditor.machine).await);
+        }
+    }
+    let name = |machine: MachineId| names.get(&machine).cloned().unwrap_or_else(|| machine.to_string());
+    Ok(convert::verification(&found, name))
 }
 
 #[tauri::command]

@@ -3,7 +3,7 @@ import { Channel, invoke } from "@tauri-apps/api/core";
 import { open, save } from "@tauri-apps/plugin-dialog";
 import type {
   Dataset, Evaluation, HistoryPage, ImportProgress, Invite, JobCheck, JobFields, JobNews, Live, Market, Measured, Offer,
-  Place, Preset, ReceiptView, SavedResult, Session, Settings, Start, Statement, Transaction, WordAnswer,
+  Place, Preset, ReceiptView, SavedResult, Session, Settings, Start, Statement, Transaction, Verification, WordAnswer,
 } from "./types";
 
 /** A channel whose messages go to `tell`. */
@@ -51,6 +51,8 @@ export const history = (before: Place | null, limit: number) => invoke<HistoryPa
 /** Writes the whole history; gives the number of entries. */
 export const exportHistory = (path: string) => invoke<number>("export_history", { path });
 export const transaction = (id: string) => invoke<Transaction>("transaction", { id });
+/** What other machines computed again of a job's work, and what they found. */
+export const verification = (job: string) => invoke<Verification>("verification", { job });
 export const receipts = (job: string) => invoke<ReceiptView[]>("receipts", { job });
 export const statement = () => invoke<Statement>("statement");
 /** Sends earned credits; `amount` as typed, for example `1.5`. Gives the transaction's id. */

@@ -208,6 +208,10 @@ escrow: string,
  */
 held: string, 
 /**
+ * When the last of that vests, if no audit is open then and none finds anything.
+ */
+vests: number | null, 
+/**
  * `granted + earned`: what can be spent.
  */
 available: string, jobs: Counts, machines: Counts, 
@@ -226,7 +230,19 @@ days: Array<Day>,
 /**
  * How reliable the account's machines were, in thousandths.
  */
-reliability: number, };
+reliability: number, 
+/**
+ * Audits that found their work right.
+ */
+audits_passed: number, 
+/**
+ * Their receipts and answers that were false.
+ */
+strikes: number, 
+/**
+ * So many strikes that they take no work any more.
+ */
+barred: boolean, };
 
 /**
  * Jobs or machines by how they stand.
@@ -295,13 +311,13 @@ balance: string,
  */
 why: string, 
 /**
- * `starting_credits`, `transfer_from`, `transfer_to`, `escrow`, `refund` or `payout`.
+ * `starting_credits`, `transfer_from`, `transfer_to`, `escrow`, `refund`, `payout`, `audit` or `forfeit`.
  */
 cause: string, job: string | null, machine: string | null, lease: string | null, 
 /**
  * The receipt's number within its lease.
  */
-receipt: number | null, account: string | null, };
+receipt: number | null, account: string | null, audit: string | null, };
 
 /**
  * A page of the history, newest first.
@@ -355,7 +371,7 @@ balanced: boolean, };
 
 export type StatementLine = { 
 /**
- * `starting_credits`, `account`, `job` or `machine`.
+ * `starting_credits`, `account`, `job`, `machine` or `audits`.
  */
 cause: string, 
 /**
@@ -462,6 +478,18 @@ reason: string, offer: Offer | null,
  */
 pending: Offer | null, used: Resources, reliability: number, leases_finished: number, leases_lost: number, leases: Array<string>, earned: string, 
 /**
+ * Earned and held back until it vests.
+ */
+held: string, 
+/**
+ * When the last of that vests, if no audit is open then and none finds anything.
+ */
+vests: number | null, 
+/**
+ * The audit for which it computes another's round.
+ */
+auditing: string | null, 
+/**
  * Paused from this wallet: until when (0: until it is taken up by hand).
  */
 paused_until: number | null, };
@@ -543,6 +571,10 @@ state: string,
  */
 status: string, submitted: number, started: number | null, ended: number | null, budget: string, escrow: string, paid: string, 
 /**
+ * What audits cost on top of that.
+ */
+fees: string, 
+/**
  * Workers that train now.
  */
 workers: number, };
@@ -576,6 +608,94 @@ export type Lease = { id: string, rank: number, machine: string, machine_name: s
  * `active`, `finished`, `failed`, `lost` or `ended`, in words.
  */
 state: string, training: boolean, rounds: number, samples: number, receipts: number, paid: string, paid_ms: number, };
+
+/**
+ * What is known about a job's work: what other machines computed again, and what they found.
+ */
+export type Verification = { 
+/**
+ * So many of a thousand receipts are audited at least; 0: none is.
+ */
+audit_permille: number, 
+/**
+ * What was found, in a sentence.
+ */
+summary: string, 
+/**
+ * Can it still change?
+ */
+open: boolean, 
+/**
+ * Receipts with rounds that can be audited.
+ */
+windows: number, 
+/**
+ * Those of them that were drawn.
+ */
+audited: number, 
+/**
+ * Their draw is still to come.
+ */
+undrawn: number, passed: number, 
+/**
+ * Found false.
+ */
+wrong: number, 
+/**
+ * Not shown by the worker.
+ */
+silent: number, 
+/**
+ * Nobody could say.
+ */
+void: number, going_on: number, 
+/**
+ * Paid for audits.
+ */
+fees: string, 
+/**
+ * Of the pay: held until it vests.
+ */
+held: string, vests: number | null, 
+/**
+ * Of the pay: lost by the lenders.
+ */
+forfeited: string, 
+/**
+ * All audits, newest first.
+ */
+audits: Array<Audit>, };
+
+/**
+ * One round that is computed again.
+ */
+export type Audit = { id: string, lease: string, rank: number, 
+/**
+ * The audited receipt's number.
+ */
+receipt: number, 
+/**
+ * The audited round, counted from 1; none until the worker opened it.
+ */
+round: number | null, 
+/**
+ * `open`, `passed`, `false`, `silent` or `void`.
+ */
+verdict: string, 
+/**
+ * How it stands, in words.
+ */
+status: string, drawn: number, 
+/**
+ * The machines that compute, or computed, it again.
+ */
+auditors: Array<AuditMachine>, };
+
+export type AuditMachine = { machine: string, 
+/**
+ * What it found, in a word; `computes` until it says.
+ */
+found: string, };
 
 /**
  * Told on the channel of `watch_job`: what is known first, then as it comes.
@@ -681,7 +801,15 @@ budget: string,
 /**
  * Does the budget cover the expected cost?
  */
-covered: boolean, current_slot: number, parameters: number, ram_mib: number, slots: Array<SlotQuote>, };
+covered: boolean, current_slot: number, parameters: number, ram_mib: number, 
+/**
+ * So many of a thousand receipts would be audited at least; 0: none.
+ */
+audit_permille: number, 
+/**
+ * What that costs, in thousandths of the workers' pay. All costs include it.
+ */
+fee_permille: number, slots: Array<SlotQuote>, };
 
 export type SlotQuote = { slot: number, name: string, begins: number, allowed: boolean, workers: number, enough: boolean, cost_per_hour: string, expected_cost: string, };
 

@@ -12,7 +12,7 @@ const { more, past, refresh } = await import("../src/views/account/history.svelt
 
 const entry = (height: number, changed: Partial<Entry> = {}): Entry => ({
   height, index: 0, time: 0, transaction: null, incoming: true, amount: "1", purse: "earned", balance: "1", why: "receipt 1 of lease-4",
-  cause: "payout", job: null, machine: null, lease: null, receipt: null, account: null, ...changed,
+  cause: "payout", job: null, machine: null, lease: null, receipt: null, account: null, audit: null, ...changed,
 });
 
 describe("searching the history", () => {

@@ -8,7 +8,7 @@ import type { Entry, HistoryPage, Place } from "../src/types";
 const today = Date.UTC(2026, 10, 25);
 const entry = (height: number, time: number, machine: string, cause = "payout"): Entry => ({
   height, index: 0, time, transaction: `t${height}`, incoming: true, amount: "250001", purse: "earned", balance: "0", why: `receipt at ${height}`,
-  cause, job: null, machine, lease: null, receipt: 1, account: null,
+  cause, job: null, machine, lease: null, receipt: 1, account: null, audit: null,
 });
 const pages: HistoryPage[] = [
   { entries: [entry(9, today + DAY + 5, "m1"), entry(8, today + DAY + 1, "m2")], next: { height: 8, index: 0 } },

@@ -15,17 +15,19 @@ mod transport;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use deepmarket_types::{AccountId, ChainId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
+use deepmarket_types::{AccountId, AuditId, ChainId, Hash, Height, JobId, MachineId, PublicKey, Voucher};
 use futures::{Stream, StreamExt as _, future};
 
 pub use blobs::{BlobEntry, DownloadError};
 pub use error::{ApiError, Attempt};
+pub use transport::IDLE;
 use transport::{Ask, Failures, Transport};
 
 use crate::{
-    AccountView, Assignment, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest, EvaluationView, HistoryEntry,
-    InviteView, JobEvent, JobView, LedgerView, MachineView, Network, PricesView, Progress, ProgressBatch, Quote, QuoteRequest,
-    Statement, Status, TransactionStatus, VoucherRequest, VoucherResponse,
+    AccountView, Assignment, AuditDuty, AuditView, BlockEvent, BlockView, DayEntry, EstimateView, EvaluationRequest,
+    EvaluationView, HistoryEntry, InviteView, JobEvent, JobView, LedgerView, MAX_CHAIN_BYTES, MachineView, Network, PricesView,
+    Progress, ProgressBatch, Quote, QuoteRequest, RawBlock, ReceiptView, Statement, Status, TransactionStatus, VoucherRequest,
+    VoucherResponse, read_chain_bytes,
 };
 
 /// The most bytes of a genesis document.
@@ -161,6 +163,62 @@ impl Client {
     /// The active leases of a machine, with all that serving them needs.
     pub async fn assignments(&self, machine: MachineId) -> Result<Vec<Assignment>, ApiError> {
         self.transport.json(&Ask::get(format!("/v1/machines/{machine}/leases"))).await
+    }
+
+    /// What a machine has to do in audits now: as a worker, and as an auditor.
+    pub async fn duties(&self, machine: MachineId) -> Result<Vec<AuditDuty>, ApiError> {
+        self.transport.json(&Ask::get(format!("/v1/machines/{machine}/audits"))).await
+    }
+
+    /// What any validator's helper has to do in audits now: the steps in dispute.
+    pub async fn judging(&self) -> Result<Vec<AuditDuty>, ApiError> {
+        self.transport.json(&Ask::get("/v1/audits/duties")).await
+    }
+
+    /// All audits of a job, in the order in which they were drawn.
+    pub async fn audits(&self, job: JobId) -> Result<Vec<AuditView>, ApiError> {
+        let mut audits: Vec<AuditView> = Vec::new();
+        loop {
+            let ask = Ask::get(format!("/v1/jobs/{job}/audits")).maybe("after", audits.last().map(|audit| audit.id));
+            let page: Vec<AuditView> = self.transport.json(&ask).await?;
+            if page.is_empty() {
+                return Ok(audits);
+            }
+            audits.extend(page);
+        }
+    }
+
+    /// The newest audits of the whole market that are not closed, at most 500.
+    pub async fn open_audits(&self) -> Result<Vec<AuditView>, ApiError> {
+        self.transport.json(&Ask::get("/v1/audits").query("state", "open")).await
+    }
+
+    /// An audit.
+    pub async fn audit(&self, id: AuditId) -> Result<Option<AuditView>, ApiError> {
+        self.transport.known(&Ask::get(format!("/v1/audits/{id}"))).await
+    }
+
+    /// All receipts of a job, oldest first.
+    pub async fn receipts(&self, job: JobId) -> Result<Vec<ReceiptView>, ApiError> {
+        let mut receipts: Vec<ReceiptView> = Vec::new();
+        loop {
+            let before = receipts.last().map(|receipt| format!("{}-{}", receipt.height, receipt.index));
+            let ask = Ask::get(format!("/v1/jobs/{job}/receipts")).maybe("before", before);
+            let page: Vec<ReceiptView> = self.transport.json(&ask).await?;
+            if page.is_empty() {
+                receipts.reverse();
+                return Ok(receipts);
+            }
+            receipts.extend(page);
+        }
+    }
+
+    /// Blocks from a height on with their certificates, as many as fit into one answer; none from above the tip on.
+    pub async fn raw_blocks(&self, from: Height) -> Result<Vec<RawBlock>, ApiError> {
+        let ask = Ask::get("/v1/blocks/raw").query("from", from).timeout(None);
+        let (gateway, response) = self.transport.ask(&ask).await?;
+        let bytes = self.transport.bounded(gateway, response, 2 * MAX_CHAIN_BYTES, &|_| {}).await?;
+        read_chain_bytes(&bytes).map_err(|error| self.transport.bad_answer(gateway, format!("its blocks: {error}")))
     }
 
     /// Jobs, of one owner or all, newest first, at most 100.

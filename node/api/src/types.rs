@@ -2,8 +2,9 @@
 //! ids and hashes are texts.
 
 use deepmarket_types::{
-    AccountId, ChainId, Checkpoint, Credits, Event, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseState, MachineConfig,
-    MachineId, MachineReason, MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs, UnitPrices, Voucher,
+    AccountId, AuditId, ChainId, Checkpoint, Credits, Event, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseState,
+    MachineConfig, MachineId, MachineReason, MachineState, Offer, PublicKey, Resources, Signature, SlotPrices, TimeMs,
+    UnitPrices, Voucher,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -147,6 +148,23 @@ pub struct AccountView {
     /// What its jobs hold in escrow.
     #[schema(value_type = u64)]
     pub escrow: Credits,
+    /// Pay of its machines that is held until it vests.
+    #[schema(value_type = u64)]
+    #[serde(default)]
+    pub held: Credits,
+    /// When the last of that vests, if no audit is open then and none finds anything.
+    #[schema(value_type = Option<u64>)]
+    #[serde(default)]
+    pub vests: Option<TimeMs>,
+    /// Audits that found its machines' work right.
+    #[serde(default)]
+    pub audits_passed: u32,
+    /// Receipts and answers of its machines that turned out to be false.
+    #[serde(default)]
+    pub strikes: u32,
+    /// So many strikes that its machines take no work any more.
+    #[serde(default)]
+    pub barred: bool,
     /// How reliable its machines were, in thousandths: what a new machine of it begins with.
     pub reliability: u32,
     /// Its open and closed jobs, newest first, at most 100.
@@ -226,6 +244,24 @@ pub struct MachineView {
     /// All that it ever earned.
     #[schema(value_type = u64)]
     pub earned: Credits,
+    /// Its pay that is held until it vests.
+    #[schema(value_type = u64)]
+    #[serde(default)]
+    pub held: Credits,
+    /// When the last of that vests, if no audit is open then and none finds anything.
+    #[schema(value_type = Option<u64>)]
+    #[serde(default)]
+    pub vests: Option<TimeMs>,
+    /// The audit for which it computes a round.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub auditing: Option<AuditId>,
+    /// Its owner's audits that found the work right.
+    #[serde(default)]
+    pub audits_passed: u32,
+    /// Its owner's false receipts and answers.
+    #[serde(default)]
+    pub strikes: u32,
 }
 
 /// One worker of a job.
@@ -259,9 +295,17 @@ pub struct LeaseView {
     pub samples: u64,
     /// CPU time in milliseconds.
     pub cpu_ms: u64,
-    /// What it was paid.
+    /// What it was paid, with what is held of it.
     #[schema(value_type = u64)]
     pub paid: Credits,
+    /// What is held of it until it vests.
+    #[schema(value_type = u64)]
+    #[serde(default)]
+    pub held: Credits,
+    /// What it lost of it: false work is not paid, and neither is work that isn't shown.
+    #[schema(value_type = u64)]
+    #[serde(default)]
+    pub forfeited: Credits,
     /// Block time that was paid for, in milliseconds.
     pub paid_ms: u64,
     /// Hash of the parameters at the last receipt.
@@ -307,9 +351,16 @@ pub struct JobView {
     /// What is left there.
     #[schema(value_type = u64)]
     pub escrow: Credits,
-    /// What was paid to lenders.
+    /// What was paid to lenders, with what is held of it.
     #[schema(value_type = u64)]
     pub paid: Credits,
+    /// What was paid on top for audits.
+    #[schema(value_type = u64)]
+    #[serde(default)]
+    pub fees: Credits,
+    /// So many of a thousand receipts are audited at least; 0: none is.
+    #[serde(default)]
+    pub audit_permille: u32,
     /// Its workers.
     pub leases: Vec<LeaseView>,
     /// The model, once finished.
@@ -448,6 +499,12 @@ pub struct Quote {
     pub parameters: u64,
     /// Memory that a worker needs, in MiB.
     pub ram_mib: u64,
+    /// So many of a thousand receipts would be audited at least; 0: none.
+    #[serde(default)]
+    pub audit_permille: u32,
+    /// What audits cost, in thousandths of what the workers are paid. All costs include it.
+    #[serde(default)]
+    pub fee_permille: u32,
 }
 
 /// What would an offer earn? `POST /v1/evaluations`.
@@ -587,6 +644,8 @@ pub enum StatementCause {
     Job(JobId),
     /// Work of a machine of the account.
     Machine(MachineId),
+    /// Audits: what its machines were paid as auditors, and what it got of others' forfeited pay.
+    Audits,
 }
 
 /// An open invitation of a machine: `GET /v1/invites/{code}`, by the code's public key.
@@ -636,9 +695,13 @@ pub struct LedgerView {
     /// Held back until it vests.
     #[schema(value_type = u64)]
     pub held: Credits,
-    /// The treasury.
+    /// The treasury: audit fees that weren't paid to auditors yet.
     #[schema(value_type = u64)]
     pub treasury: Credits,
+    /// Taken out of the world: half of what false work loses.
+    #[schema(value_type = u64)]
+    #[serde(default)]
+    pub burned: Credits,
     /// Is `minted` the sum of the others?
     pub conserved: bool,
 }

@@ -4,9 +4,11 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use deepmarket_types::{Credits, JobId};
 
 mod data;
+mod gateway;
 mod lend;
 
 pub use data::{Add, Data};
+pub use gateway::GatewayFlags;
 #[cfg(test)]
 pub use lend::WhenClosed;
 pub use lend::{Change, Evaluate, Invite, Join, Lend, OfferFlags, Reach, Ssh, Start};
@@ -173,16 +175,26 @@ pub enum Account {
 #[derive(Subcommand)]
 pub enum Job {
     /// What would this job cost, and how long would it take?
-    #[command(after_help = "Example:\n  deepmarket job quote examples/mnist.toml")]
+    #[command(
+        after_help = "Example:\n  deepmarket job quote examples/mnist.toml\n  deepmarket job quote examples/mnist.toml --audit 100"
+    )]
     Quote {
         /// The job file.
         file: PathBuf,
+        /// So many of a hundred receipts are audited at least, whatever the file says.
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        audit: Option<u8>,
     },
     /// Submit a job; its budget goes into escrow.
-    #[command(after_help = "Example:\n  deepmarket job submit examples/mnist.toml --follow")]
+    #[command(
+        after_help = "Example:\n  deepmarket job submit examples/mnist.toml --follow\n  deepmarket job submit examples/mnist.toml --audit 50"
+    )]
     Submit {
         /// The job file.
         file: PathBuf,
+        /// So many of a hundred receipts are audited at least, whatever the file says; more cost more.
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        audit: Option<u8>,
         /// Follow the job until it ends (Ctrl-C stops following, not the job).
         #[arg(long, short)]
         follow: bool,
@@ -223,6 +235,15 @@ pub enum Job {
         #[arg(long)]
         csv: bool,
     },
+    /// Show who committed to which rounds of a job, which of them other machines computed again, and what they found.
+    #[command(after_help = "Example:\n  deepmarket job verify job-1\n  deepmarket job verify job-1 --wait")]
+    Verify {
+        /// The job.
+        job: JobId,
+        /// Wait until no audit is open any more.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Stop a job; what was not used comes back.
     #[command(after_help = "Example:\n  deepmarket job cancel job-1")]
     Cancel {
@@ -261,6 +282,19 @@ pub enum Chain {
         /// Its id; the first digits are enough for the account's own.
         id: String,
     },
+    /// Check the whole chain from its genesis document alone: every certificate, signature and rule, again on this machine. With
+    /// --job also all that the chain says about one job's work and pay.
+    #[command(
+        after_help = "Example:\n  deepmarket chain verify\n  deepmarket chain verify --job job-1\n  deepmarket chain verify --genesis genesis.toml"
+    )]
+    Verify {
+        /// Show what was found about this job.
+        #[arg(long, value_name = "JOB")]
+        job: Option<JobId>,
+        /// The market's genesis document, from somewhere that you trust [default: the gateway's, whose chain id is shown].
+        #[arg(long, value_name = "FILE")]
+        genesis: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -296,6 +330,9 @@ pub enum Validator {
         /// End when standard input ends: the parent died.
         #[arg(long, hide = true)]
         with_parent: bool,
+        /// What the gateway allows each address.
+        #[command(flatten)]
+        limits: GatewayFlags,
     },
     /// Issue a registrar's voucher for a verified identity (needs the institution's registrar.json in the folder).
     #[command(after_help = "Example:\n  deepmarket validator voucher --dir validator --identity alice@pdx.edu --key <hex>")]

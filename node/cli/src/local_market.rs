@@ -9,7 +9,10 @@ use std::{
 use deepmarket_api::Client;
 use deepmarket_genesis::Genesis;
 use deepmarket_types::{ChainId, SecretKey};
-use deepmarket_wallet::{files::write_whole, keys};
+use deepmarket_wallet::{
+    files::{make_private_folder, write_whole},
+    keys,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -78,7 +81,8 @@ pub struct LocalMarket {
 impl LocalMarket {
     /// Starts the validators in `folder` (made anew, or as an earlier run left it) and waits until each has a block.
     pub async fn start(folder: &Path, genesis: Option<&Path>, output: Output) -> Outcome<LocalMarket> {
-        fs::create_dir_all(folder).map_err(io(folder.display()))?;
+        // It holds the keys of the whole market.
+        make_private_folder(folder)?;
         let genesis = prepare(folder, genesis)?;
         let gateways: Vec<String> = genesis.validators.iter().map(|v| v.gateway.clone()).collect();
         let mut parts = Vec::new();
@@ -124,10 +128,10 @@ impl LocalMarket {
         Ok(())
     }
 
-    /// Measures, registers and offers machines of the owner, and starts an agent for each.
+    /// Measures, registers and offers machines, and starts an agent for each. The owners get them in turn.
     pub async fn lend(
         &mut self,
-        owner: &SecretKey,
+        owners: &[SecretKey],
         machines: u32,
         offering: lend::Offering,
         output: Output,
@@ -136,6 +140,7 @@ impl LocalMarket {
         for index in 0..machines {
             let name = format!("machine-{index}");
             let dir = self.folder.join(&name);
+            let owner = &owners[index as usize % owners.len()];
             let machine = lend::offer(&self.client, &dir, &name, owner, offering).await?;
             output.say(format!(
                 "{name}: {} cores, {} MiB, {} million multiply-adds/s; lent {} core, {} MiB as {}",
@@ -232,7 +237,14 @@ fn prepare(folder: &Path, genesis: Option<&Path>) -> Outcome<Genesis> {
     Ok(document)
 }
 
-/// The lender's key of a local market.
-pub fn lender_key(folder: &Path) -> Outcome<SecretKey> {
-    keys::read_or_make(&folder.join("lender.json"))
+/// The keys of a local market's lenders: one for each machine, up to three. Work of one lender's machines is computed again by
+/// another's only.
+pub fn lender_keys(folder: &Path, machines: u32) -> Outcome<Vec<SecretKey>> {
+    let names = ["lender.json", "lender-2.json", "lender-3.json"];
+    names.iter().take(machines.max(1) as usize).map(|name| keys::read_or_make(&folder.join(name))).collect()
+}
+
+/// The identity that a local market's lender is known by.
+pub fn lender_identity(number: usize, host: &str) -> String {
+    if number == 0 { format!("lender@{host}") } else { format!("lender{}@{host}", number + 1) }
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use deepmarket_wallet::files::make_private_folder;
 use tokio::{io::AsyncReadExt as _, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +71,7 @@ fn log_path(folder: &Path) -> PathBuf {
 }
 
 fn spawn(folder: &Path, arguments: &[String]) -> Outcome<tokio::process::Child> {
-    fs::create_dir_all(folder).map_err(io(folder.display()))?;
+    make_private_folder(folder)?;
     let path = log_path(folder);
     let log = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(io(path.display()))?;
     let program = std::env::current_exe().map_err(io("this program's own path"))?;

@@ -50,10 +50,14 @@ export async function account({ args: [id], query }) {
         ["Starting credits left", credits(view.granted)],
         ["Earned", credits(view.earned)],
         ["In escrow", credits(view.escrow)],
+        ["Held until it vests", credits(view.held)],
         ["Estimated profit, 24 h", credits(estimate.profit)],
         ["Estimated cost, 24 h", credits(estimate.cost)],
       ], "figures"),
-      facts([["Key", whole(view.key)], ...owned(id, view), ["Reliability of its machines", permille(view.reliability)]]),
+      facts([["Key", whole(view.key)], ...owned(id, view), ["Reliability of its machines", permille(view.reliability)],
+        ["The last of what is held vests", moment(view.vests)],
+        ["Audits of its work", `${grouped(view.audits_passed)} found it right, ${count(view.strikes, "strike")}`],
+        ["Barred", view.barred ? badge("its machines take no work any more", "bad") : null]]),
       section("Why the balance is what it is", ...explained(statement)),
       section(`Profit and cost of ${DAYS} days`, ...profitAndCost(days)),
       section("History", historyTable(history),
@@ -100,6 +104,7 @@ function cause({ kind, id }) {
     case "account": return ["Transfers with ", accountLink(id)];
     case "job": return ["Budget of ", job(id)];
     case "machine": return ["Work of ", machine(id)];
+    case "audits": return "Audits of others' work";
     default: return words(kind);
   }
 }
@@ -158,6 +163,7 @@ function told(event) {
     case "posted": return [posting(event.cause), el("span", { class: "faint" }, ` · ${words(event.purse)} purse`)];
     case "machine": return [machine(event.machine), " is ", state(event.state)];
     case "job": return [job(event.job), " is ", state(event.state)];
+    case "audit": return [`${event.audit} of ${event.lease} for `, job(event.job), " is ", words(event.state.detail ?? event.state.state)];
     default: return words(event.event);
   }
 }
@@ -170,6 +176,8 @@ function posting(value) {
     case "transfer_to": return ["to ", accountLink(about)];
     case "escrow": return ["budget of ", job(about)];
     case "refund": return ["back from ", job(about)];
+    case "audit": return `computing ${about} again`;
+    case "forfeit": return `a part of what false work lost, found by ${about}`;
     case "payout": return [`receipt ${about.sequence} for `, job(about.job), " by ", machine(about.machine)];
     default: return words(name);
   }

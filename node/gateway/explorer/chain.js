@@ -70,7 +70,9 @@ function result(code, message) {
 }
 
 /** Actions that machines and validators sign; all others are signed with the key of an account. */
-const OF_MACHINES = new Set(["heartbeat", "receipt", "join", "price"]);
+const OF_MACHINES = new Set([
+  "heartbeat", "receipt", "join", "price", "disclose", "commit", "reveal", "trace", "judge",
+]);
 
 export async function tx({ args: [id] }) {
   const view = await get(["transactions", id]);

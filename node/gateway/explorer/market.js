@@ -27,8 +27,11 @@ export async function market() {
         ["Credits minted", credits(ledger.minted)],
         ["In purses", credits(ledger.purses)],
         ["In escrow", credits(ledger.escrow)],
+        ["Held until it vests", credits(ledger.held)],
+        ["In the treasury", credits(ledger.treasury)],
+        ["Burned", BigInt(ledger.burned) > 0n ? credits(ledger.burned) : null],
       ], "figures"),
-      ledger.conserved ? null : el("p", { class: "problem" }, "The credits of purses and escrow are not what was minted."),
+      ledger.conserved ? null : el("p", { class: "problem" }, "The credits of all places together are not what was minted."),
       section("Prices of the day", priceTable(prices),
         el("p", { class: "note" }, "Credits for one hour. The marked slot is the current one; it ends at ", moment(prices.slot_ends),
           ".")),
@@ -71,20 +74,27 @@ export async function jobs({ query }) {
 
 export async function job({ args: [id], query }) {
   const before = query.get("before") ?? undefined;
-  const [view, history] = await Promise.all([get(["jobs", id]), get(["jobs", id, "history"], { before, limit: 50 })]);
+  const [view, history, audits] = await Promise.all([
+    get(["jobs", id]), get(["jobs", id, "history"], { before, limit: 50 }), get(["jobs", id, "audits"]),
+  ]);
   const closed = view.ended !== null;
   const workers = view.leases.map((lease) => [grouped(lease.rank), lease.id, machineLink(lease.machine), account(lease.owner),
     leaseState(lease.state, view.members.includes(lease.id)), grouped(lease.sequence), grouped(lease.rounds), grouped(lease.samples), duration(lease.paid_ms),
     credits(lease.paid)]);
-  const refunded = BigInt(view.budget) - BigInt(view.paid) - BigInt(view.escrow);
+  const refunded = BigInt(view.budget) - BigInt(view.paid) - BigInt(view.fees) - BigInt(view.escrow);
+  const sum = (part) => view.leases.reduce((all, lease) => all + BigInt(lease[part]), 0n);
+  const isOpen = audits.some((audit) => audit.closed === null) || sum("held") > 0n;
   return {
     title: `${view.id} ${view.name}`,
-    fixed: closed || before !== undefined,
+    fixed: (closed && !isOpen) || before !== undefined,
     node: page(view.id, view.name,
       el("p", { class: "why" }, state(view.state), " ", jobWhy(view)),
       facts([
         ["Budget", credits(view.budget)],
         ["Paid to lenders", credits(view.paid)],
+        ["Held of that", sum("held") > 0n ? credits(sum("held")) : null],
+        ["Lost of that", sum("forfeited") > 0n ? credits(sum("forfeited")) : null],
+        ["Paid for audits", view.audit_permille > 0 ? credits(view.fees) : null],
         [closed ? "Came back" : "Still in escrow", credits(closed ? refunded : view.escrow)],
         ["Train together", grouped(view.members.length)],
       ], "figures"),
@@ -97,10 +107,12 @@ export async function job({ args: [id], query }) {
         ["Last checkpoint", view.checkpoint && [whole(view.checkpoint.state), ` of ${count(view.checkpoint.rounds, "round")}`]],
         ["Workers changed", view.generation > 1 ? count(view.generation - 1, "time") : null],
         ["Workers failed", view.failures > 0 ? grouped(view.failures) : null],
+        ["Receipts audited, at least", view.audit_permille > 0 ? permille(view.audit_permille) : null],
       ]),
       section("Workers", table("Workers of this job", [number("Rank"), extra("Lease"), "Machine", extra("Lender"), "State",
         extraNumber("Receipts"), extraNumber("Rounds"), extraNumber("Samples"), number("Paid time"), number("Paid")], workers,
       "No machine works for it yet.")),
+      view.audit_permille > 0 || audits.length > 0 ? section("Audits", ...auditTables(audits)) : null,
       section("What happened", table("History of this job, newest first",
         ["Time", extraNumber("Block"), "What", extra("Transaction")],
         history.map((entry) => [moment(entry.time), block(entry.height), jobEvent(entry.event),
@@ -110,6 +122,32 @@ export async function job({ args: [id], query }) {
         history.length === 50 && ["Older", address(["job", id], { before: place(history.at(-1)) })]),
       el("details", {}, el("summary", {}, "The job's spec"), el("pre", { tabindex: "0" }, view.spec))),
   };
+}
+
+/** What other machines computed again, newest first, and how it ended. */
+function auditTables(audits) {
+  const rows = [...audits].reverse().map((audit) => [audit.id, grouped(audit.rank), grouped(audit.sequence),
+    audit.round === null ? el("span", { class: "faint" }, "not opened") : grouped(audit.round + 1), auditState(audit.state), auditors(audit),
+    moment(audit.drawn)]);
+  return [
+    table("Rounds of this job that other machines compute again, newest first", [extra("Audit"), number("Rank"), number("Receipt"),
+      extraNumber("Round"), "Verdict", "Computed again by", extra("Drawn")], rows, "No receipt was drawn yet."),
+    el("p", { class: "note" }, "What is drawn, and who computes it again, follows from the validators' beacon: nobody chooses it."),
+  ];
+}
+
+function auditors({ auditors, disputed_step, judgements }) {
+  const found = (auditor) => auditor.is_excused ? "excused" : auditor.is_false ? "false" : auditor.finding ?? "computes";
+  const list = auditors.map((auditor, at) => [at > 0 ? ", " : "", machineLink(auditor.machine), ` ${found(auditor)}`]);
+  const step = disputed_step === null ? null : `; step ${disputed_step} judged by ${count(judgements, "validator")}`;
+  return list.length > 0 ? [...list, step] : el("span", { class: "faint" }, "nobody yet");
+}
+
+const VERDICTS = { passed: ["equal", "good"], false: ["false", "bad"], silent: ["not shown", "bad"], void: ["no outcome", "plain"] };
+
+/** An audit's verdict, or what it waits for. */
+function auditState({ state: name, detail }) {
+  return name === "closed" ? badge(...(VERDICTS[detail] ?? [words(detail), "plain"])) : badge(words(name), "wait");
 }
 
 /** A reason as a sentence. */
@@ -143,6 +181,7 @@ function jobEvent(event) {
     case "receipt":
       return [`receipt ${event.sequence} of rank ${event.rank}: ${count(event.rounds, "round")}, ${duration(event.paid_ms)} for `,
         credits(event.payout)];
+    case "audit": return [`${event.audit} of ${event.lease} is `, auditState(event.state)];
     case "posted": return posted(event);
     default: return words(event.event);
   }
@@ -184,11 +223,14 @@ export async function machine({ args: [id] }) {
         view.why.opens ? [" They begin at ", moment(view.why.opens), "."] : null),
       facts([
         ["Earned", credits(view.earned)],
+        ["Held until it vests", credits(view.held)],
         ["Reliability", permille(view.reliability)],
         ["Leases served", grouped(view.leases_finished)],
         ["Leases lost", grouped(view.leases_lost)],
       ], "figures"),
-      facts([["Id", whole(view.id)], ["Owner", account(view.owner)], ["Key", whole(view.key)]]),
+      facts([["Id", whole(view.id)], ["Owner", account(view.owner)], ["Key", whole(view.key)],
+        ["Audits of the owner's work", `${grouped(view.audits_passed)} found it right, ${count(view.strikes, "strike")}`],
+        ["Computes again", view.auditing]]),
       section("On offer", offer ? facts(offerFacts(offer)) : el("p", { class: "empty" }, "Nothing is offered of it."),
         pending && [el("h3", {}, "As soon as its leases allow"), facts(offerFacts(pending))]),
       section("At work", facts([["In use", resources(view.used)]]),

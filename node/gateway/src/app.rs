@@ -4,13 +4,9 @@ use std::{ops::Deref, sync::Arc};
 
 use deepmarket_net::Net;
 use deepmarket_types::ChainId;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{chain::Chain, metrics::Metrics, progress::ProgressStore, quota::Quota, registrar::Registrar};
-
-/// Streams that are served at once.
-const STREAMS: usize = 512;
+use crate::{chain::Chain, limits::Guests, metrics::Metrics, progress::ProgressStore, quota::Quota, registrar::Registrar};
 
 /// A cheap handle to what handlers share.
 #[derive(Clone)]
@@ -28,14 +24,8 @@ pub(crate) struct Shared {
     pub quota: Quota,
     pub registrar: Option<Registrar>,
     pub metrics: Metrics,
-    pub streams: Arc<Semaphore>,
+    pub guests: Arc<Guests>,
     pub stop: CancellationToken,
-}
-
-impl Shared {
-    pub(crate) fn stream_permits() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(STREAMS))
-    }
 }
 
 impl App {

@@ -1,9 +1,9 @@
-//! The router, and what every request passes before its handler: how many at once, how long, what a panic becomes.
+//! The router, and what every request passes before its handler: how often, how many at once, how long, what a panic becomes.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{MatchedPath, Request, State},
     http::{Method, Uri},
@@ -20,6 +20,7 @@ use tower_http::{
 use crate::{
     app::App,
     error::Refusal,
+    limits::Guest,
     routes::{Lane, table},
 };
 
@@ -27,6 +28,8 @@ use crate::{
 const ORDINARY: usize = 2048;
 /// The longest that an ordinary request takes: the longest wait for a block, and room around it.
 const ORDINARY_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a refusal takes for what comes too often.
+const PENALTY: Duration = Duration::from_millis(250);
 /// Blobs that are moved at once.
 const BULK: usize = 64;
 /// The longest that an upload takes: 256 MiB at about 1 MiB/s. (A download is as long as its reader reads.)
@@ -54,6 +57,21 @@ async fn bounded(State(bound): State<Bound>, State(app): State<App>, request: Re
         // Who waits for a block learns at once that this gateway won't tell.
         () = app.stop.cancelled() => Err(Refusal::Stopping),
     }
+}
+
+/// Refuses what comes too often from one address.
+async fn limited(
+    State(app): State<App>,
+    Extension(guest): Extension<Guest>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    if let Err(refusal) = app.guests.admit(guest, &request) {
+        // Who doesn't wait is made to: a refusal at once would be answered by the next request at once.
+        tokio::time::sleep(PENALTY).await;
+        return Err(refusal);
+    }
+    Ok(next.run(request).await)
 }
 
 /// Counts what is answered, refusals and panics as well. A stream counts when it begins.
@@ -85,6 +103,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(lane(Lane::Stream))
         .fallback(unknown_route)
         .method_not_allowed_fallback(bad_method)
+        .layer(middleware::from_fn_with_state(app.clone(), limited))
         .layer(cors)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(TraceLayer::new_for_http())

@@ -6,20 +6,24 @@ use std::{
 };
 
 use deepmarket_api::{
-    BlockEvent, BlockTransaction, BlockView, DayLine, ErrorBody, HistoryEntry, StatementCause, StatementLine, TransactionStatus,
+    BlockEvent, BlockTransaction, BlockView, DayLine, ErrorBody, HistoryEntry, MAX_CHAIN_BYTES, RawBlock, ReceiptView,
+    StatementCause, StatementLine, TransactionStatus,
 };
 use deepmarket_consensus::{Node, SubmitError};
 use deepmarket_ledger::{Ledger, Rejection};
 pub(crate) use deepmarket_store::DaySum;
 use deepmarket_store::{Cause, CauseSum, DayItem, HistoryEvent, StoreError, StoredBlock};
-use deepmarket_types::{AccountId, Hash, Height, JobId};
+use deepmarket_types::{AccountId, Action, Event, Hash, Height, JobId, encode};
 use tokio::{
     sync::{broadcast, broadcast::error::RecvError, watch},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Refusal;
+use crate::{error::Refusal, views};
+
+/// Entries of a history that are read at once.
+const HISTORY_PAGE: usize = 500;
 
 /// The validator's chain.
 pub(crate) struct Chain {
@@ -141,6 +145,75 @@ impl Chain {
         Ok(self.stored(height)?.map(block_view))
     }
 
+    /// Blocks from a height on with their certificates: one at least where there is one, and as many as fit into
+    /// [`MAX_CHAIN_BYTES`].
+    pub(crate) fn raw_blocks(&self, from: Height) -> Result<Vec<RawBlock>, Refusal> {
+        let newest = self.ledger().height();
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        for height in from.0.max(1)..=newest.0 {
+            let Some(stored) = self.stored(Height(height))? else { break };
+            let raw = RawBlock { block: encode(&stored.block), certificate: stored.certificate.bytes };
+            bytes += raw.block.len() + raw.certificate.len();
+            if bytes > MAX_CHAIN_BYTES && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(raw);
+        }
+        Ok(blocks)
+    }
+
+    /// A job's receipts before a place (or: the last ones), newest first, at most `limit`.
+    pub(crate) fn receipts(&self, id: JobId, before: Option<(Height, u32)>, limit: usize) -> Result<Vec<ReceiptView>, Refusal> {
+        let (mut receipts, mut before): (Vec<ReceiptView>, _) = (Vec::new(), before);
+        loop {
+            let page = self.node.store().job_history(id, before, HISTORY_PAGE).map_err(broken)?;
+            let Some(last) = page.last() else { return Ok(receipts) };
+            before = Some((last.height, last.index));
+            for entry in page {
+                receipts.extend(self.receipt(&entry)?);
+                if receipts.len() >= limit {
+                    return Ok(receipts);
+                }
+            }
+        }
+    }
+
+    /// The receipt that a job's event is of, with what its transaction says.
+    fn receipt(&self, entry: &HistoryEvent) -> Result<Option<ReceiptView>, Refusal> {
+        let (Event::Receipt { lease, machine, sequence, payout, .. }, Some(id)) = (&entry.event, entry.transaction) else {
+            return Ok(None);
+        };
+        let (lease, machine, sequence, payout) = (*lease, *machine, *sequence, *payout);
+        let stored = self.node.store().transaction(&id).map_err(broken)?;
+        let Some(Action::Receipt(receipt)) = stored.map(|(_, _, transaction, _)| transaction.body.action) else {
+            return Err(Refusal::Internal(format!("transaction {id} of a receipt isn't stored")));
+        };
+        let held = {
+            let ledger = self.ledger();
+            ledger
+                .lease_windows(lease)
+                .find(|window| window.sequence == sequence)
+                .map(|window| views::audits::held(&ledger, window))
+        };
+        Ok(Some(ReceiptView {
+            height: entry.height,
+            index: entry.index,
+            time: entry.time,
+            transaction: id,
+            lease,
+            rank: receipt.rank,
+            machine,
+            sequence,
+            rounds: receipt.rounds,
+            committed: receipt.committed,
+            commitments: receipt.commitments,
+            parameters: receipt.parameters,
+            samples: receipt.samples,
+            payout,
+            held,
+        }))
+    }
+
     /// What a block changed.
     pub(crate) fn block_event(&self, height: Height) -> Result<Option<BlockEvent>, Refusal> {
         Ok(self.stored(height)?.map(|stored| BlockEvent {
@@ -214,6 +287,7 @@ fn statement_line((cause, sum): (Cause, CauseSum)) -> StatementLine {
         Cause::Account(account) => StatementCause::Account(account),
         Cause::Job(job) => StatementCause::Job(job),
         Cause::Machine(machine) => StatementCause::Machine(machine),
+        Cause::Audits => StatementCause::Audits,
     };
     StatementLine { cause, incoming: sum.incoming, outgoing: sum.outgoing, entries: sum.entries }
 }

@@ -3,12 +3,29 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use deepmarket_api::ErrorBody;
 use deepmarket_job::SpecError;
 use deepmarket_types::FormError;
+
+use crate::registrar::BadIdentity;
+
+/// What one address may have too many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TooMany {
+    #[error("your address asks for more than {0} things a second")]
+    Reads(u32),
+    #[error("your address sends more than {0} things a second")]
+    Writes(u32),
+    #[error("your address asks for more than {0} vouchers a minute")]
+    Vouchers(u32),
+    #[error("your address has {0} connections to this gateway already")]
+    Connections(u32),
+    #[error("your address follows {0} streams of events already")]
+    Streams(u32),
+}
 
 /// A refused request. The codes are stable: a retired number is never used again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +46,8 @@ pub(crate) enum Refusal {
     Internal(String),
     #[error("the gateway is shutting down")]
     Stopping,
+    #[error("{0}; try again in {1} s")]
+    TooMany(TooMany, u64),
 
     #[error("this gateway never saw the transaction {0}")]
     UnknownTransaction(String),
@@ -46,6 +65,8 @@ pub(crate) enum Refusal {
     UnknownInvite(String),
     #[error("the explorer has no file {0}")]
     UnknownFile(String),
+    #[error("there is no audit {0}")]
+    UnknownAudit(String),
 
     #[error("the request needs the header {0}")]
     MissingHeader(&'static str),
@@ -64,8 +85,8 @@ pub(crate) enum Refusal {
 
     #[error("this gateway has no registrar")]
     NoRegistrar,
-    #[error("'{0}' can't be an identity: it needs 1 to 200 printable characters")]
-    BadIdentity(String),
+    #[error("{0}")]
+    BadIdentity(#[from] BadIdentity),
 
     /// Of another part of the system, with its own code.
     #[error("{0}")]
@@ -105,6 +126,7 @@ impl Refusal {
                 (S::INTERNAL_SERVER_ERROR, 5007, "internal", "try another gateway; its operator finds more in its log", true)
             }
             Refusal::Stopping => (S::SERVICE_UNAVAILABLE, 5008, "stopping", "use another gateway", true),
+            Refusal::TooMany(..) => (S::TOO_MANY_REQUESTS, 5009, "too_many", "ask less often, or another gateway", true),
 
             Refusal::UnknownTransaction(_) => {
                 (S::NOT_FOUND, 5010, "unknown_transaction", "check the id, or submit the transaction", false)
@@ -122,6 +144,9 @@ impl Refusal {
                 (S::NOT_FOUND, 5016, "unknown_invite", "check what was typed, or ask the owner for a new code", false)
             }
             Refusal::UnknownFile(_) => (S::NOT_FOUND, 5017, "unknown_file", "the explorer begins at /", false),
+            Refusal::UnknownAudit(_) => {
+                (S::NOT_FOUND, 5018, "unknown_audit", "check the id; `deepmarket job verify` lists a job's audits", false)
+            }
 
             Refusal::MissingHeader(_) => {
                 (S::UNAUTHORIZED, 5020, "missing_header", "uploads are signed; see /v1/openapi.json", false)
@@ -154,6 +179,26 @@ impl Refusal {
             Refusal::Spec(error) => (S::UNPROCESSABLE_ENTITY, error.code(), "bad_spec", "", false),
             Refusal::Passed(_) => unreachable!("a passed body is its own entry"),
         }
+    }
+
+    /// The seconds after which the same request may be answered, where time is all that is missing.
+    fn retry_after(&self, status: StatusCode) -> Option<u64> {
+        match self {
+            Refusal::TooMany(_, seconds) => Some(*seconds),
+            _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
+    }
+
+    /// The whole answer as bytes, for a connection that nothing is read from.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        let (status, body) = self.body();
+        let json = serde_json::to_vec(&body).unwrap_or_default();
+        let retry = self.retry_after(status).map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}connection: close\r\n\r\n",
+            json.len()
+        );
+        [head.into_bytes(), json].concat()
     }
 
     /// What is sent.
@@ -212,6 +257,9 @@ impl IntoResponse for Refusal {
             tracing::error!(why, "a request failed");
         }
         let (status, body) = self.body();
-        (status, Json(body)).into_response()
+        match self.retry_after(status) {
+            Some(seconds) => (status, [(header::RETRY_AFTER, seconds.to_string())], Json(body)).into_response(),
+            None => (status, Json(body)).into_response(),
+        }
     }
 }

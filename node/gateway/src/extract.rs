@@ -9,13 +9,18 @@ use axum::{
 };
 use futures::StreamExt as _;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::Refusal;
 
 /// The most bytes beyond a limit that are read and thrown away, so that the sender reads the refusal rather than a reset.
-const DRAIN_BYTES: u64 = 8 * 1024 * 1024;
+const DRAIN_BYTES: u64 = 2 * 1024 * 1024;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// How long a small body may take, and how long a large one may bring nothing.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// The bytes of a large body that come in a second at least.
+const SLOWEST_BYTES: u64 = 64 * 1024;
 
 /// The one path parameter of a route, parsed.
 pub(crate) struct Id<T>(pub T);
@@ -77,11 +82,14 @@ impl<S: Send + Sync, T: DeserializeOwned, const N: usize> FromRequest<S> for Par
     }
 }
 
-/// Reads a body of at most `limit` bytes.
+/// Reads a body of at most `limit` bytes, which has a time to come: who sends a byte a second holds nothing up.
 pub(crate) async fn read(body: Body, limit: u64) -> Result<Bytes, Refusal> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut length) = (Vec::new(), 0_u64);
-    while let Some(chunk) = stream.next().await {
+    let whole = BODY_TIME + Duration::from_secs(limit / SLOWEST_BYTES);
+    let end = Instant::now() + whole;
+    let late = |_| Refusal::Timeout { seconds: whole.as_secs() };
+    while let Some(chunk) = timeout_at(end.min(Instant::now() + BODY_TIME), stream.next()).await.map_err(late)? {
         let chunk = chunk.map_err(|e| Refusal::BadRequest(format!("the body broke off: {e}")))?;
         length += chunk.len() as u64;
         if length <= limit {

@@ -38,6 +38,7 @@ pub(crate) fn start(app: &App, others: Vec<String>, stop: &CancellationToken) ->
         .redirect(reqwest::redirect::Policy::none())
         .timeout(TIMEOUT)
         .pool_max_idle_per_host(AT_ONCE)
+        .pool_idle_timeout(deepmarket_api::client::IDLE)
         .build()?;
     let queues: Vec<mpsc::Sender<Bytes>> = others
         .into_iter()

@@ -10,7 +10,8 @@
 //!  blobs of one holder ◀──── repair ◀─── the other gateways: each blob is at two at least
 //! ```
 //!
-//! Everything from outside is bounded: bodies, waiting times, streams, uploads, requests at once. Every error is an
+//! Everything from outside is bounded: bodies, waiting times, streams, uploads, requests at once, and what one address may ask and
+//! hold ([`GatewayLimits`]). Every error is an
 //! [`ErrorBody`](deepmarket_api::ErrorBody) with a stable code, also those of unknown routes, overload and panics.
 //!
 //! A gateway never holds a user's key, never changes the ledger except by giving signed transactions to the mempool, and never
@@ -22,6 +23,7 @@ mod chain;
 mod error;
 mod extract;
 mod forward;
+mod limits;
 mod listen;
 mod metrics;
 mod progress;
@@ -31,7 +33,7 @@ mod repair;
 mod routes;
 mod views;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use deepmarket_consensus::Node;
 use deepmarket_net::Net;
@@ -39,7 +41,8 @@ use deepmarket_types::ChainId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use registrar::{Registrar, RegistrarPolicy, identity_hash};
+pub use limits::GatewayLimits;
+pub use registrar::{BadIdentity, Registrar, RegistrarPolicy, identity_hash};
 
 use app::{App, Shared};
 
@@ -70,6 +73,8 @@ pub struct GatewayConfig {
     pub own: String,
     /// The addresses of all gateways, this one included.
     pub gateways: Vec<String>,
+    /// What each address may ask.
+    pub limits: GatewayLimits,
 }
 
 /// Why a gateway doesn't start or ended.
@@ -122,6 +127,8 @@ impl Gateway {
         let progress = progress::ProgressStore::open(folder).map_err(|e| data_error(e.to_string()))?;
         let stored = config.net.blobs().list().map_err(|e| data_error(e.to_string()))?.iter().map(|(_, bytes)| bytes).sum();
         let others: Vec<String> = config.gateways.iter().filter(|gateway| **gateway != config.own).cloned().collect();
+        let guests = Arc::new(limits::Guests::new(config.limits));
+        guests.keep(config.gateways.clone(), stop.clone());
         let app = App::new(Shared {
             market: config.market,
             validator: config.validator,
@@ -134,7 +141,7 @@ impl Gateway {
             quota: quota::Quota::new(stored),
             registrar: config.registrar,
             metrics: metrics::Metrics::default(),
-            streams: Shared::stream_permits(),
+            guests: guests.clone(),
             stop: stop.clone(),
         });
         repair::start(&app, config.own, others.clone());
@@ -143,16 +150,16 @@ impl Gateway {
         tracing::info!(%address, "gateway listens");
 
         let serving = tokio::spawn(async move {
-            let serve =
-                axum::serve(listen::Limited::new(listener), router).with_graceful_shutdown(stop.clone().cancelled_owned());
+            let serve = listen::serve(listener, router, guests, stop.clone());
             let farewell = async {
                 stop.cancelled().await;
                 tokio::time::sleep(FAREWELL).await;
             };
             tokio::select! {
-                served = serve => served.map_err(|e| GatewayError::Serve(e.to_string())),
-                () = farewell => Ok(()),
+                () = serve => {}
+                () = farewell => {}
             }
+            Ok(())
         });
         Ok(Gateway { address, serving })
     }

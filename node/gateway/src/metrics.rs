@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::{Method, StatusCode};
 use deepmarket_ledger::Ledger;
-use deepmarket_types::{Credits, JobId, JobState, MachineState, Resources, UnitPrices};
+use deepmarket_types::{AuditId, AuditState, AuditVerdict, Credits, JobId, JobState, MachineState, Resources, UnitPrices};
 use prometheus_client::{
     encoding::{EncodeGaugeValue, text},
     metrics::{counter::Counter, family::Family, gauge},
@@ -22,7 +22,10 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 const JOB_STATES: [&str; 7] = ["queued", "matched", "running", "recovering", "finished", "cancelled", "panic"];
 const MACHINE_STATES: [&str; 6] = ["withdrawn", "idle", "in_use", "paused", "draining", "panic"];
+const AUDIT_STATES: [&str; 10] =
+    ["disclosing", "waiting", "computing", "revealing", "tracing", "judging", "passed", "false", "silent", "void"];
 const UNITS: [&str; 4] = ["cores", "gpus", "ram_mib", "disk_mib"];
+const PLACES: [&str; 5] = ["purses", "escrow", "held", "treasury", "burned"];
 const PRICED_UNITS: [&str; 4] = ["core_hour", "gpu_hour", "ram_gib_hour", "disk_gib_hour"];
 
 /// The path of requests that no route takes.
@@ -33,6 +36,14 @@ const NO_ROUTE: &str = "none";
 pub(crate) struct Metrics {
     requests: Family<Vec<(&'static str, String)>, Counter>,
     closed: Mutex<ClosedJobs>,
+    closed_audits: Mutex<ClosedAudits>,
+}
+
+/// How many audits ended in each way, of those before the oldest open one: a closed audit never changes either.
+#[derive(Default)]
+struct ClosedAudits {
+    before: u64,
+    by_state: [u64; AUDIT_STATES.len()],
 }
 
 /// How many jobs ended in each state, of those before the oldest open one: a closed job never changes, and so is counted once.
@@ -78,6 +89,7 @@ impl Metrics {
             validators: ledger.validators().len() as u64,
             accounts: ledger.accounts().len() as u64,
             jobs: self.jobs(ledger),
+            audits: self.audits(ledger),
             machines: [0; MACHINE_STATES.len()],
             leases: 0,
             offered: [0; UNITS.len()],
@@ -85,7 +97,7 @@ impl Metrics {
             prices: ledger.prices().map_or([ledger.params().price_floor; 4], |prices| prices.slots).map(prices),
             slot: ledger.params().slots.slot_at(ledger.time()).1 as u64,
             minted: totals.minted.micro(),
-            places: [totals.purses, totals.escrow, totals.held, totals.treasury].map(Credits::micro),
+            places: [totals.purses, totals.escrow, totals.held, totals.treasury, totals.burned].map(Credits::micro),
             conserved: totals.conserved().into(),
         };
         for machine in ledger.machines() {
@@ -115,6 +127,23 @@ impl Metrics {
         newer[open..].iter().for_each(|(_, state)| jobs[job_state(*state)] += 1);
         jobs
     }
+
+    fn audits(&self, ledger: &Ledger) -> [u64; AUDIT_STATES.len()] {
+        let mut closed = self.closed_audits.lock().expect("nobody panics while holding it");
+        let first = AuditId(closed.before);
+        let mut newer: Vec<(AuditId, AuditState)> =
+            ledger.audits().rev().take_while(|audit| audit.id >= first).map(|audit| (audit.id, audit.state)).collect();
+        newer.reverse();
+        let is_closed = |state: &AuditState| matches!(state, AuditState::Closed(_));
+        let open = newer.iter().position(|(_, state)| !is_closed(state)).unwrap_or(newer.len());
+        for (id, state) in &newer[..open] {
+            closed.by_state[audit_state(*state)] += 1;
+            closed.before = id.0 + 1;
+        }
+        let mut audits = closed.by_state;
+        newer[open..].iter().for_each(|(_, state)| audits[audit_state(*state)] += 1);
+        audits
+    }
 }
 
 /// The chain after one block, in numbers. Arrays are in the order of their names above.
@@ -125,6 +154,7 @@ pub(crate) struct ChainNumbers {
     validators: u64,
     accounts: u64,
     jobs: [u64; JOB_STATES.len()],
+    audits: [u64; AUDIT_STATES.len()],
     machines: [u64; MACHINE_STATES.len()],
     leases: u64,
     offered: [u64; UNITS.len()],
@@ -132,7 +162,7 @@ pub(crate) struct ChainNumbers {
     prices: [[u64; PRICED_UNITS.len()]; 4],
     slot: u64,
     minted: u64,
-    places: [u64; 4],
+    places: [u64; PLACES.len()],
     conserved: u64,
 }
 
@@ -144,6 +174,7 @@ impl ChainNumbers {
         gauge(registry, "validators", "Validators", self.validators);
         gauge(registry, "accounts", "Accounts", self.accounts);
         gauges(registry, "jobs", "Jobs by state", labelled("state", JOB_STATES, self.jobs));
+        gauges(registry, "audits", "Audits by state; closed ones by verdict", labelled("state", AUDIT_STATES, self.audits));
         gauges(registry, "machines", "Registered machines by state", labelled("state", MACHINE_STATES, self.machines));
         gauge(registry, "leases", "Workers that run now", self.leases);
         let offered = "Resources of machines that take work now, by unit";
@@ -157,7 +188,7 @@ impl ChainNumbers {
         gauges(registry, "price_microcredits", "Today's unit prices by slot of the day", prices);
         gauge(registry, "current_slot", "The slot of the day, 0 to 3", self.slot);
         gauge(registry, "minted_microcredits", "All credits that were ever minted", self.minted);
-        let places = labelled("place", ["purses", "escrow", "held", "treasury"], self.places);
+        let places = labelled("place", PLACES, self.places);
         gauges(registry, "credits_microcredits", "Where all credits are", places);
         let conserved = "1 while all credits are what was minted";
         gauge(registry, "credits_conserved", conserved, self.conserved);
@@ -213,6 +244,22 @@ fn job_state(state: JobState) -> usize {
         JobState::Finished(_) => 4,
         JobState::Cancelled => 5,
         JobState::Panic(_) => 6,
+    }
+}
+
+/// The place of a state in [`AUDIT_STATES`].
+fn audit_state(state: AuditState) -> usize {
+    match state {
+        AuditState::Disclosing => 0,
+        AuditState::Waiting => 1,
+        AuditState::Computing => 2,
+        AuditState::Revealing => 3,
+        AuditState::Tracing => 4,
+        AuditState::Judging => 5,
+        AuditState::Closed(AuditVerdict::Passed) => 6,
+        AuditState::Closed(AuditVerdict::False) => 7,
+        AuditState::Closed(AuditVerdict::Silent) => 8,
+        AuditState::Closed(AuditVerdict::Void) => 9,
     }
 }
 

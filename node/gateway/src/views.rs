@@ -12,12 +12,16 @@ use deepmarket_types::{Credits, MachineId, PublicKey, SlotClock, SlotPrices, Tim
 
 use crate::chain::DaySum;
 
+pub(crate) mod audits;
+
 /// The most jobs in an account's view.
 const ACCOUNT_JOBS: usize = 100;
 /// The names of a day's four slots, as job specs write them.
 pub(crate) const SLOT_NAMES: [&str; 4] = ["00-06", "06-12", "12-18", "18-24"];
 
 pub(crate) fn account(ledger: &Ledger, account: &Account) -> AccountView {
+    let (held, vests) =
+        audits::held_together(ledger, ledger.machines_of(account.id).flat_map(|machine| ledger.machine_windows(machine.id)));
     AccountView {
         id: account.id,
         key: account.key,
@@ -25,6 +29,11 @@ pub(crate) fn account(ledger: &Ledger, account: &Account) -> AccountView {
         granted: account.granted,
         earned: account.earned,
         escrow: ledger.escrow_of(account.id),
+        held,
+        vests,
+        audits_passed: account.audits_passed,
+        strikes: account.strikes,
+        barred: ledger.is_barred(account),
         reliability: account.reliability,
         jobs: ledger.jobs_of(account.id).rev().take(ACCOUNT_JOBS).map(|job| job.id).collect(),
         machines: ledger.machines_of(account.id).map(|machine| machine.id).collect(),
@@ -33,6 +42,8 @@ pub(crate) fn account(ledger: &Ledger, account: &Account) -> AccountView {
 
 pub(crate) fn machine(ledger: &Ledger, machine: &Machine) -> MachineView {
     let why = ledger.machine_reason(machine);
+    let owner = ledger.account(machine.owner);
+    let (held, vests) = audits::held_together(ledger, ledger.machine_windows(machine.id));
     MachineView {
         id: machine.id,
         owner: machine.owner,
@@ -51,6 +62,11 @@ pub(crate) fn machine(ledger: &Ledger, machine: &Machine) -> MachineView {
         leases_lost: machine.leases_lost,
         leases: machine.leases.iter().copied().collect(),
         earned: machine.earned,
+        held,
+        vests,
+        auditing: machine.auditing.map(|(audit, _)| audit),
+        audits_passed: owner.map_or(0, |owner| owner.audits_passed),
+        strikes: owner.map_or(0, |owner| owner.strikes),
     }
 }
 
@@ -68,6 +84,8 @@ fn lease(lease: &Lease) -> LeaseView {
         samples: lease.samples,
         cpu_ms: lease.cpu_ms,
         paid: lease.paid,
+        held: lease.held,
+        forfeited: lease.forfeited,
         paid_ms: lease.paid_ms,
         parameters: lease.parameters,
     }
@@ -90,6 +108,8 @@ pub(crate) fn job(ledger: &Ledger, job: &Job) -> JobView {
         budget: job.budget,
         escrow: job.escrow(),
         paid: job.paid,
+        fees: job.fees,
+        audit_permille: job.audit_permille,
         leases: ledger.job_leases(job.id).map(lease).collect(),
         result: job.result(),
         checkpoint: job.checkpoint,
@@ -166,6 +186,8 @@ pub(crate) fn quote(quote: deepmarket_ledger::Quote) -> Quote {
         slots: quote.slots.into_iter().map(slot).collect(),
         parameters: quote.parameters,
         ram_mib: quote.ram_mib,
+        audit_permille: quote.audit_permille,
+        fee_permille: quote.fee_permille,
     }
 }
 
@@ -252,6 +274,7 @@ pub(crate) fn totals(ledger: &Ledger) -> LedgerView {
         escrow: totals.escrow,
         held: totals.held,
         treasury: totals.treasury,
+        burned: totals.burned,
         conserved: totals.conserved(),
     }
 }

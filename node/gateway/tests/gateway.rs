@@ -8,12 +8,13 @@ use deepmarket_api::{
     ApiError, DayLine, ErrorBody, EvaluationRequest, JobEvent, KEY_HEADER, MAX_BLOB_BYTES, Progress, ProgressBatch, ProgressKind,
     QuoteRequest, SIGNATURE_HEADER, Statement, StatementCause, StatementLine, VoucherRequest, progress_content, upload_content,
 };
+use deepmarket_consensus::replay::Replay;
 use deepmarket_genesis::Genesis;
 use deepmarket_job::JobSpec;
 use deepmarket_types::{
-    Action, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobReason, JobState, LeaseOutcome, LeaseState,
-    MachineId, MachineReason, MachineState, Offer, Posting, Resources, SecretKey, TimeMs, Transaction, Weekdays, encode,
-    invite_key, join_proof,
+    Action, AuditId, Availability, ChainId, Credits, Domain, Event, Hash, Height, JobId, JobReason, JobState, LeaseOutcome,
+    LeaseState, MachineId, MachineReason, MachineState, Offer, Posting, Resources, SecretKey, TimeMs, Transaction, Weekdays,
+    encode, invite_key, join_proof,
 };
 use futures::StreamExt as _;
 use market::{Market, RESOURCES, SOON, account_of, config, http, machine_of, offer, spec, validator_key};
@@ -114,6 +115,13 @@ async fn every_refusal_is_an_error_body_with_a_stable_code() {
         ("GET", "/v1/jobs/job-7".into(), vec![], 404, 5014, "unknown_job"),
         ("GET", "/v1/jobs/job-7/history".into(), vec![], 404, 5014, "unknown_job"),
         ("GET", "/v1/jobs/job-7/progress".into(), vec![], 404, 5014, "unknown_job"),
+        ("GET", "/v1/jobs/job-7/audits".into(), vec![], 404, 5014, "unknown_job"),
+        ("GET", "/v1/jobs/job-7/receipts".into(), vec![], 404, 5014, "unknown_job"),
+        ("GET", format!("/v1/machines/{machine}/audits"), vec![], 404, 5013, "unknown_machine"),
+        ("GET", "/v1/audits/audit-7".into(), vec![], 404, 5018, "unknown_audit"),
+        ("GET", "/v1/audits/7".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", "/v1/audits?state=some".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", "/v1/blocks/raw".into(), vec![], 400, 5001, "bad_request"),
         ("GET", "/v1/jobs/job-7/events".into(), vec![], 404, 5014, "unknown_job"),
         ("POST", "/v1/jobs/job-7/progress".into(), batch, 404, 5014, "unknown_job"),
         ("POST", "/v1/jobs/job-7/progress".into(), vec![b' '; 700_000], 413, 5004, "too_large"),
@@ -280,6 +288,60 @@ async fn a_job_is_quoted_submitted_watched_and_cancelled() {
 
 fn report_after(market: &Market, worker: &SecretKey, job: JobId, sequence: u64) -> ProgressBatch {
     batch(worker, &market.chain, job, &[log(0, sequence)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn held_pay_receipts_and_the_whole_chain_can_be_read_back_and_checked() {
+    let market = Market::start_with_audits().await;
+    let (lender, borrower) = (market.open_account(1).await, market.open_account(2).await);
+    let machine = market.lend(&lender, 3).await;
+    let client = &market.client;
+    client.act(&borrower, Action::Borrow { spec: spec().to_bytes() }).await.unwrap();
+    market.report(&machine, 1, LeaseOutcome::Running).await;
+    market.report(&machine, 2, LeaseOutcome::Running).await;
+    market.report(&machine, 4, LeaseOutcome::Running).await;
+
+    let job = client.job(JobId(1)).await.unwrap().unwrap();
+    assert!(job.paid > Credits::ZERO && job.audit_permille == 250 && job.leases[0].held == job.paid, "{job:?}");
+    let (account, view) =
+        (client.account(account_of(&lender)).await.unwrap().unwrap(), client.machine(machine_of(&machine)).await);
+    let view = view.unwrap().unwrap();
+    assert_eq!((account.held, view.held, account.earned, account.barred), (job.paid, job.paid, Credits::ZERO, false));
+    assert_eq!((account.vests, view.strikes, view.auditing), (view.vests, 0, None));
+    let ledger = client.ledger().await.unwrap();
+    assert_eq!((ledger.held, ledger.treasury, ledger.conserved), (job.paid, job.fees, true));
+
+    let receipts = client.receipts(JobId(1)).await.unwrap();
+    let told: Vec<_> = receipts.iter().map(|r| (r.sequence, r.rounds, r.samples, r.committed)).collect();
+    assert_eq!(told, [(1, 1_000, 64_000, 0), (2, 2_000, 128_000, 0), (4, 4_000, 256_000, 0)]);
+    assert_eq!(receipts.iter().map(|receipt| receipt.payout).sum::<Credits>(), job.paid);
+    assert_eq!(receipts.iter().filter_map(|receipt| receipt.held).map(|held| held.pay).sum::<Credits>(), job.paid);
+    let last = receipts.last().unwrap();
+    assert_eq!(
+        (last.lease, last.machine, last.parameters),
+        (job.leases[0].id, machine_of(&machine), Hash::of(&4_u32.to_le_bytes()))
+    );
+    assert_eq!(last.held.unwrap().vests, last.time.plus(40_000));
+    assert_eq!(client.transaction(last.transaction).await.unwrap().unwrap().height, Some(last.height));
+    // Nothing was committed to, so nothing can be audited.
+    assert!(client.audits(JobId(1)).await.unwrap().is_empty() && client.audit(AuditId(1)).await.unwrap().is_none());
+    assert!(client.open_audits().await.unwrap().is_empty() && client.judging().await.unwrap().is_empty());
+    assert!(client.duties(machine_of(&machine)).await.unwrap().is_empty());
+
+    // All blocks, and no more trust than in the genesis document.
+    let mut replay = Replay::new(&market.genesis).unwrap();
+    let tip = client.block(None).await.unwrap().unwrap();
+    while replay.ledger().height() < tip.header.height {
+        let blocks = client.raw_blocks(replay.ledger().height().next()).await.unwrap();
+        assert!(!blocks.is_empty());
+        for raw in blocks.iter().take((tip.header.height.0 - replay.ledger().height().0) as usize) {
+            replay.next(&raw.block, &raw.certificate).unwrap();
+        }
+    }
+    assert_eq!(replay.ledger().tip(), tip.hash);
+    assert_eq!(replay.ledger().job(JobId(1)).unwrap().paid, job.paid);
+    assert!(client.raw_blocks(Height(1_000_000)).await.unwrap().is_empty());
+    market.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

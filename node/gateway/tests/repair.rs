@@ -3,7 +3,7 @@
 mod market;
 
 use deepmarket_api::Client;
-use deepmarket_gateway::{Gateway, GatewayConfig};
+use deepmarket_gateway::{Gateway, GatewayConfig, GatewayLimits};
 use deepmarket_net::{Net, NetConfig, PeerAddress};
 use deepmarket_types::{Hash, SecretKey};
 use market::Market;
@@ -31,6 +31,7 @@ async fn a_shard_survives_the_loss_of_the_gateway_that_took_it() {
         registrar: None,
         own: second_url.clone(),
         gateways: vec![market.url.clone(), second_url.clone()],
+        limits: GatewayLimits::default(),
     };
     let gateway = Gateway::start(config, stop.clone()).await.unwrap();
 

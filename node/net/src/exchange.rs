@@ -2,11 +2,16 @@
 
 use std::{ops::Range, time::Duration};
 
+use deepmarket_types::Hash;
+
 /// What one averaging cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// The samples that each member's values stand for, in order of position.
     pub weights: Vec<u64>,
+    /// [`part_hash`] of what each member sent us to sum, in order of position; none of ourselves, and none where a lossy encoding
+    /// changed the bytes on their way.
+    pub parts: Vec<Option<Hash>>,
     /// Bytes sent to other members.
     pub sent: u64,
     /// Bytes received from other members.
@@ -25,6 +30,20 @@ pub struct Exchange {
 pub fn share_of(length: usize, world: u32, position: u32) -> Range<usize> {
     let at = |position: u32| (length as u128 * u128::from(position) / u128::from(world)) as usize;
     at(position)..at(position + 1)
+}
+
+/// Names a part of an update by its floats as little-endian bytes.
+pub fn part_hash(bytes: &[u8]) -> Hash {
+    Hash::tagged("deepmarket/v1/part", &[bytes])
+}
+
+/// [`part_hash`] of what each of `world` members sums of an update, in order of position. `update` holds little-endian floats.
+pub fn part_hashes(update: &[u8], world: u32) -> Vec<Hash> {
+    let part = |position| {
+        let share = share_of(update.len() / 4, world, position);
+        part_hash(&update[4 * share.start..4 * share.end])
+    };
+    (0..world).map(part).collect()
 }
 
 /// The mean of vectors, weighted by samples, into `mean`. One `(values, weight)` for each member, in order of position, all as long
@@ -68,6 +87,15 @@ mod tests {
                 assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1);
             }
         }
+    }
+
+    #[test]
+    fn each_part_of_an_update_has_a_name_and_the_whole_is_the_only_part_of_one_member() {
+        let update: Vec<u8> = (0..7 * 4).collect();
+        let parts = part_hashes(&update, 3);
+        assert_eq!(parts, [0..2, 2..4, 4..7].map(|share| part_hash(&update[4 * share.start..4 * share.end])));
+        assert_eq!(part_hashes(&update, 1), [part_hash(&update)]);
+        assert_eq!(part_hashes(&[], 2), [part_hash(&[]); 2]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod wire;
 
 pub use encoding::Encoding;
 pub use error::{BlobFault, NetError};
-pub use exchange::{Exchange, combine, share_of};
+pub use exchange::{Exchange, combine, part_hash, part_hashes, share_of};
 pub use group::{Group, GroupSpec, MAX_NOTE_BYTES, MAX_STARTED};
 pub use peer::{PeerAddress, check_address, peer_id_of};
 pub use store::BlobStore;

@@ -19,7 +19,7 @@ use crate::{
     Encoding, Exchange, MAX_NOTE_BYTES, Net, NetError, combine,
     frame::{FrameHeader, Part},
     link::{Ended, Event, Frame, Link, LinkId, Outgoing, farewell},
-    share_of,
+    part_hash, share_of,
 };
 
 /// The longest patience, and the pause of a task that waits for nobody.
@@ -159,6 +159,7 @@ impl State {
         }
         let exchange = Exchange {
             weights: vec![weight; world as usize],
+            parts: vec![None; world as usize],
             sent,
             received: 0,
             waited: Duration::ZERO,
@@ -286,6 +287,8 @@ impl State {
             let mut theirs = vec![0.0; own.len()];
             due.encoding.decode(&frame.body, &mut theirs);
             parts.push((theirs, frame.header.weight));
+            // Without encoding the bytes on the stream are the values'.
+            exchange.parts[link.position as usize] = due.encoding.is_exact().then(|| part_hash(&frame.body));
             exchange.received += (FrameHeader::BYTES + frame.body.len()) as u64;
             exchange.weights[link.position as usize] = frame.header.weight;
             exchange.behind[link.position as usize] = frame.came_at.saturating_duration_since(*began);

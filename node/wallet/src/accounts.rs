@@ -56,7 +56,7 @@ pub async fn history(client: &Client, id: AccountId, limit: usize) -> Outcome<Ve
 
 /// A history for spreadsheets. Amounts are signed decimals with a point; times are UTC.
 pub fn history_csv(entries: &[HistoryEntry]) -> String {
-    let mut text = "time,block,transaction,purse,credits,balance,why,job,lease,machine,receipt,account\n".to_owned();
+    let mut text = "time,block,transaction,purse,credits,balance,why,job,lease,machine,receipt,account,audit\n".to_owned();
     for entry in entries {
         let Event::Posted { purse, amount, balance, incoming, cause, .. } = &entry.event else { continue };
         let sign = if *incoming { "" } else { "-" };
@@ -74,6 +74,7 @@ pub fn history_csv(entries: &[HistoryEntry]) -> String {
             parts.machine.map(|id| id.to_string()).unwrap_or_default(),
             parts.receipt.map(|number| number.to_string()).unwrap_or_default(),
             parts.account.map(|id| id.to_string()).unwrap_or_default(),
+            parts.audit.map(|id| id.to_string()).unwrap_or_default(),
         ];
         // Ids, numbers and fixed words: none has a comma or a quote.
         text += &cells.join(",");
@@ -108,9 +109,9 @@ mod tests {
         let csv = history_csv(&[entry(true, payout, Some(id)), entry(false, Posting::Escrow(JobId(6)), None)]);
         let lines: Vec<&str> = csv.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(lines.iter().all(|line| line.split(',').count() == 12), "{csv}");
-        let first = format!("2026-11-25 13:31:00,7,{},earned,1.500000,4.000000,payout,job-3,lease-4,{machine},5,", id.to_hex());
+        assert!(lines.iter().all(|line| line.split(',').count() == 13), "{csv}");
+        let first = format!("2026-11-25 13:31:00,7,{},earned,1.500000,4.000000,payout,job-3,lease-4,{machine},5,,", id.to_hex());
         assert_eq!(lines[1], first);
-        assert_eq!(lines[2], "2026-11-25 13:31:00,7,,earned,-1.500000,4.000000,escrow,job-6,,,,");
+        assert_eq!(lines[2], "2026-11-25 13:31:00,7,,earned,-1.500000,4.000000,escrow,job-6,,,,,");
     }
 }

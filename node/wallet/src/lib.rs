@@ -21,4 +21,5 @@ pub mod keys;
 pub mod offers;
 pub mod this_computer;
 pub mod vault;
+pub mod verification;
 pub mod words;

@@ -1,7 +1,7 @@
 //! What a market tells, in words: events, and amounts, times and sizes as people read them.
 
 use deepmarket_types::{
-    AccountId, Credits, Event, JobId, JobState, LeaseId, LeaseState, MICROCREDITS, MachineId, Posting, Purse, TimeMs,
+    AccountId, AuditId, Credits, Event, JobId, JobState, LeaseId, LeaseState, MICROCREDITS, MachineId, Posting, Purse, TimeMs,
 };
 
 use crate::calendar::civil_from_days;
@@ -85,13 +85,15 @@ pub fn cause(cause: &Posting) -> String {
         Posting::Escrow(job) => format!("escrow of {job}"),
         Posting::Refund(job) => format!("left of the escrow of {job}"),
         Posting::Payout { job, lease, sequence, .. } => format!("work for {job}: receipt {sequence} of {lease}"),
+        Posting::Audit(audit) => format!("computing {audit} again"),
+        Posting::Forfeit(audit) => format!("a part of what false work lost, found by {audit}"),
     }
 }
 
 /// The same in parts, for spreadsheets.
 #[derive(Default)]
 pub struct CauseParts {
-    /// `starting_credits`, `transfer_from`, `transfer_to`, `escrow`, `refund` or `payout`.
+    /// `starting_credits`, `transfer_from`, `transfer_to`, `escrow`, `refund`, `payout`, `audit` or `forfeit`.
     pub kind: &'static str,
     /// The job that it was for.
     pub job: Option<JobId>,
@@ -103,6 +105,8 @@ pub struct CauseParts {
     pub receipt: Option<u32>,
     /// The other account of a transfer.
     pub account: Option<AccountId>,
+    /// The audit.
+    pub audit: Option<AuditId>,
 }
 
 impl CauseParts {
@@ -121,8 +125,10 @@ impl CauseParts {
                 lease: Some(lease),
                 machine: Some(machine),
                 receipt: Some(sequence),
-                account: None,
+                ..none
             },
+            Posting::Audit(audit) => CauseParts { kind: "audit", audit: Some(audit), ..none },
+            Posting::Forfeit(audit) => CauseParts { kind: "forfeit", audit: Some(audit), ..none },
         }
     }
 }
@@ -150,6 +156,7 @@ pub fn sentence(event: &Event) -> String {
             duration(*paid_ms)
         ),
         Event::Prices(prices) => format!("the prices of day {} are set", prices.day),
+        Event::Audit { audit, job, lease, state, .. } => format!("{audit} of {lease} for {job}: {state}"),
     }
 }
 

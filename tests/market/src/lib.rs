@@ -101,6 +101,11 @@ impl Market {
 
     /// The same with the rules of a genesis document (TOML).
     pub fn up_with(machines: u32, genesis: Option<&str>) -> Market {
+        Market::up_logging(machines, genesis, None)
+    }
+
+    /// The same; all parts log what a filter lets through (as `RUST_LOG` writes it) into the `output.log` of their folders.
+    pub fn up_logging(machines: u32, genesis: Option<&str>, log_filter: Option<&str>) -> Market {
         let home = tempfile::tempdir().expect("a temporary folder");
         let rules = genesis.map(|text| {
             let path = home.path().join("rules.toml");
@@ -113,6 +118,7 @@ impl Market {
             .arg(home.path())
             .args(["up", "--no-restart", "--machines", &machines.to_string()])
             .args(rules.into_iter().flatten())
+            .envs(log_filter.map(|filter| ("RUST_LOG", filter)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

@@ -29,7 +29,7 @@ use std::{
 };
 
 use deepmarket_genesis::{Genesis, PSU};
-use deepmarket_ledger::{AuditParams, Params};
+use deepmarket_ledger::Params;
 use deepmarket_types::{Credits, Transaction, VerifiedTransaction};
 
 pub use cheat::{Habit, Kind};
@@ -64,33 +64,16 @@ pub struct Plan {
     pub dial: Option<u8>,
 }
 
-/// How work would be checked on a market that doesn't say it.
-const AUDIT: AuditParams = AuditParams {
-    floor_permille: 50,
-    first_windows: 3,
-    vest_ms: 40 * 60_000,
-    answer_ms: 300_000,
-    wait_ms: 900_000,
-    audit_ms: 60_000,
-    pay_permille: 1_200,
-    fee_permille: 80,
-    canary_permille: 10,
-    max_open: 2,
-    strikes: 3,
-};
-
 /// The rules of Portland State University's market, on which nobody loses contact.
 pub fn params() -> Params {
     let params = Genesis::from_toml(PSU).expect("a network of this release is valid").params;
     let receipt_ms = params.receipt_ms;
-    let audit = if params.audit.floor_permille == 0 { AUDIT } else { params.audit };
     Params {
         starting_credits: Credits::from_credits(1_000_000),
         heartbeat_ms: receipt_ms,
         contact_timeout_ms: 24 * 3_600_000,
         contact_step_ms: 1,
         max_open_jobs_per_account: 10_000,
-        audit,
         ..params
     }
 }

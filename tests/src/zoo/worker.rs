@@ -241,6 +241,7 @@ impl Worker {
             shards: leaf.shards.clone(),
             team: leaf.team.clone(),
             update: None,
+            steps: None,
         };
         let disclosure = Disclosure {
             audit,

@@ -290,6 +290,29 @@ fn two_people_lend_and_train_from_their_windows_and_both_balances_are_right() {
     lender
         .script("[...document.querySelectorAll('dialog button')].find((b) => b.innerText.trim() === 'Stop').click()", Vec::new());
     lender.read_within("withdrawn", Duration::from_secs(60));
+    nothing_secret_below(folder.path(), &words);
+}
+
+/// Neither passwords nor recovery words are in anything that PLUTO, its web view and its node have written.
+fn nothing_secret_below(folder: &Path, words: &[String]) {
+    let mut secrets: Vec<String> =
+        words.windows(3).flat_map(|three| [three.join(" "), three.join("\",\""), three.join(",")]).collect();
+    secrets.push(PASSWORD.to_owned());
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.is_symlink() {
+            nothing_secret_below(&path, words);
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            // The web view writes texts in one byte a character or in two.
+            let texts = [
+                String::from_utf8_lossy(&bytes).into_owned(),
+                bytes.iter().filter(|b| **b != 0).map(|b| char::from(*b)).collect(),
+            ];
+            for text in &texts {
+                assert!(!secrets.iter().any(|secret| text.contains(secret)), "a secret is in {}", path.display());
+            }
+        }
+    }
 }
 
 /// `49.931234`, as the page writes it.

@@ -2,7 +2,7 @@
 
 use deepmarket_types::{AuditId, AuditState, AuditVerdict, Hash, MachineId, PublicKey, RoundTrace, steps_root};
 
-use super::Audit;
+use super::{Audit, deadlines::auditor};
 use crate::{Ledger, Rejection, change::Change};
 
 /// Whose steps are shown.
@@ -42,6 +42,13 @@ impl Audit {
     pub fn before_dispute(&self) -> Option<Hash> {
         let step = self.disputed_step?.checked_sub(1)?;
         self.worker_trace.as_ref()?.steps.get(step as usize).copied()
+    }
+
+    /// Does anybody contradict the worker with another answer than its accusers'?
+    fn has_other_accuser(&self) -> bool {
+        let accusation = self.accusation();
+        let against = self.counting().filter_map(|auditor| auditor.outcome).filter(|outcome| !self.is_committed(outcome));
+        against.map(|outcome| Some(outcome.answer())).any(|answer| answer != accusation)
     }
 
     fn judged(&self, validators: usize) -> Judged {
@@ -147,9 +154,31 @@ impl Change<'_> {
         });
         match self.ledger.audits[&id].judged(self.ledger.validators().len()) {
             Judged::NotYet => {}
+            Judged::Verdict(AuditVerdict::Passed) if self.ledger.audits[&id].has_other_accuser() => self.refute(id),
             Judged::Verdict(verdict) => self.close_audit(id, verdict, true),
         }
         Ok(())
+    }
+
+    /// The accusers were wrong about the first step that they disagree on with the worker. Somebody else contradicts the worker too,
+    /// maybe for a later one: others compute the round again before anybody is called right.
+    fn refute(&mut self, id: AuditId) {
+        let audit = &self.ledger.audits[&id];
+        let (job, answer) = (audit.job, audit.accusation());
+        let accusers = audit.counting().filter(|auditor| auditor.outcome.map(|outcome| outcome.answer()) == answer);
+        let accusers: Vec<(MachineId, bool)> = accusers.map(|auditor| (auditor.machine, auditor.same_class)).collect();
+        self.audit(id, |audit| {
+            (audit.auditor_trace, audit.disputed_step) = (None, None);
+            audit.judgements.clear();
+            for (machine, same_class) in &accusers {
+                // One of another class can't be sure.
+                let auditor = auditor(audit, *machine);
+                (auditor.is_false, auditor.is_excused) = (*same_class, !same_class);
+            }
+        });
+        let liars = accusers.into_iter().filter(|(_, same_class)| *same_class);
+        liars.for_each(|(machine, _)| self.punish(machine, job, None, id));
+        self.advance(id);
     }
 }
 

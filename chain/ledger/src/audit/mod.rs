@@ -154,7 +154,7 @@ impl Audit {
     }
 
     /// An answer that two auditors gave and that isn't the worker's.
-    fn accusation(&self) -> Option<Hash> {
+    pub(crate) fn accusation(&self) -> Option<Hash> {
         let honest = self.auditors.iter().filter(|auditor| !auditor.is_false);
         let against = honest.filter_map(|auditor| auditor.outcome).filter(|outcome| !self.is_committed(outcome));
         let mut answers: Vec<Hash> = against.map(|outcome| outcome.answer()).collect();

@@ -186,22 +186,52 @@ pub fn receipt(lease: &deepmarket_ledger::Lease, sequence: u32, outcome: LeaseOu
 }
 
 /// A ledger, and what a validator beside it would hold: the stored entries, and the purses as the events tell them.
+#[derive(Clone)]
 pub struct Market {
     pub ledger: Ledger,
     pub entries: BTreeMap<Vec<u8>, Vec<u8>>,
     purses: BTreeMap<(AccountId, Purse), i128>,
     /// Check the whole state after each block.
     pub thorough: bool,
+    /// Validators that take turns and show the beacon's links; none: blocks are [`VALIDATOR`]'s, which has no chain of hashes.
+    pub keys: Vec<SecretKey>,
+    /// The proposer of the next block holds its link back.
+    pub holds_back: bool,
+    /// The next validator makes the next block: that whose turn it is lets it pass.
+    pub passes: bool,
 }
 
 impl Market {
     pub fn new(params: Params) -> Market {
-        let (ledger, writes) = Ledger::genesis(&genesis(params));
+        Market::validated(params, 0)
+    }
+
+    /// A market with so many validators that show the beacon's links.
+    pub fn validated(params: Params, validators: u8) -> Market {
+        let mut keys: Vec<SecretKey> = (0..validators).map(|number| SecretKey::from_seed([100 + number; 32])).collect();
+        keys.sort_by_key(SecretKey::public);
+        let mut genesis = genesis(params);
+        if !keys.is_empty() {
+            genesis.validators = keys.iter().map(SecretKey::public).collect();
+        }
+        let (ledger, writes) = Ledger::genesis(&genesis);
         let entries = writes.into_iter().map(|(key, value)| (key, value.expect("genesis removes nothing"))).collect();
-        Market { ledger, entries, purses: BTreeMap::new(), thorough: true }
+        Market { ledger, entries, purses: BTreeMap::new(), thorough: true, keys, holds_back: false, passes: false }
+    }
+
+    /// The key of the validator that makes the next block.
+    fn turn(&self) -> Option<&SecretKey> {
+        let turn = self.ledger.height().next().0 + u64::from(self.passes);
+        self.keys.get(turn.checked_rem(self.keys.len() as u64)? as usize)
+    }
+
+    /// The validator that makes the next block.
+    pub fn proposer(&self) -> PublicKey {
+        self.turn().map_or(VALIDATOR, SecretKey::public)
     }
 
     pub fn header(&self, time: TimeMs, transactions: &[VerifiedTransaction]) -> Header {
+        let link = self.turn().filter(|_| !self.holds_back).map(|key| self.ledger.next_link(key));
         Header {
             version: Header::VERSION,
             chain: self.ledger.chain(),
@@ -210,15 +240,15 @@ impl Market {
             parent: self.ledger.tip(),
             state_root: Hash::default(),
             transactions: Block::transactions_hash(transactions.iter().map(VerifiedTransaction::transaction)),
-            proposer: VALIDATOR,
-            link: deepmarket_types::Hash::default(),
+            proposer: self.proposer(),
+            link: link.unwrap_or_default(),
         }
     }
 
     /// The `Price` transaction that a block must open with now.
     pub fn price(&self, time: TimeMs) -> Option<VerifiedTransaction> {
         let prices = self.ledger.price_due(time, &self.ledger.tip())?;
-        Some(transaction(VALIDATOR, 0, self.ledger.height().next(), Action::Price(prices)))
+        Some(transaction(self.proposer(), 0, self.ledger.height().next(), Action::Price(prices)))
     }
 
     /// Applies a block `ms` after the last one, opened by prices where they are due; tells the codes of the given
@@ -303,6 +333,9 @@ impl Market {
     pub fn next(&self, signer: PublicKey, action: Action) -> VerifiedTransaction {
         let nonce = match action {
             Action::OpenAccount { .. } | Action::Receipt(_) | Action::Price(_) | Action::Join { .. } => 0,
+            Action::Disclose(_) | Action::Commit { .. } | Action::Reveal { .. } | Action::Trace { .. } | Action::Judge { .. } => {
+                0
+            }
             Action::Heartbeat { .. } => self.ledger.machine_of_key(&signer).map_or(0, |machine| machine.nonce),
             _ => self.ledger.account_of_key(&signer).map_or(0, |account| account.nonce),
         };

@@ -15,18 +15,21 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use deepmarket_api::{
-    Assignment, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress, ProgressBatch, ProgressKind, RankView,
-    Status, TransactionStatus, progress_content,
+    Assignment, AuditDuty, AuditTask, DisclosedView, ErrorBody, JobView, LeaseView, MachineView, Network, Peer, Progress,
+    ProgressBatch, ProgressKind, RankView, Status, TransactionStatus, progress_content,
 };
 use deepmarket_job::{DatasetManifest, Features, JobSpec, Shard, Split, Targets};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{
-    AccountId, Action, ChainId, Checkpoint, Credits, Domain, Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseOutcome,
-    LeaseState, MachineConfig, MachineId, MachineReason, MachineState, Receipt, Resources, SecretKey, TimeMs, Transaction,
+    AccountId, Action, AuditId, Availability, ChainId, ChangeMode, Checkpoint, CommitmentPlace, Credits, Disclosure, Domain,
+    Hash, Height, JobId, JobReason, JobState, LeaseId, LeaseOutcome, LeaseState, MachineConfig, MachineId, MachineReason,
+    MachineState, Offer, Receipt, Resources, SecretKey, TimeMs, Transaction, UnitPrices,
 };
 use serde::Serialize;
 
-const JOB: JobId = JobId(7);
+pub const JOB: JobId = JobId(7);
+/// How long a duty waits.
+const DUTY_MS: u64 = 60_000;
 
 pub fn chain() -> ChainId {
     Hash::of(b"stand-in chain")
@@ -63,6 +66,13 @@ pub struct Fake {
     manifest: Hash,
     /// The last checkpoint that receipts named.
     checkpoint: Option<Checkpoint>,
+    /// All audits that were drawn, as what the worker has to do in them, and what machines have to do now.
+    pub audits: BTreeMap<AuditId, AuditDuty>,
+    pub duties: Vec<(MachineId, AuditDuty)>,
+    /// What machines said in audits.
+    pub said: Vec<(MachineId, Action)>,
+    /// Machines that compute other bits than the others.
+    pub other_class: BTreeSet<MachineId>,
     /// Has no room for blobs, and how many it refused.
     pub full: bool,
     pub refused: usize,
@@ -98,6 +108,10 @@ impl Gateway {
             blobs: BTreeMap::new(),
             manifest,
             checkpoint: None,
+            audits: BTreeMap::new(),
+            duties: Vec::new(),
+            said: Vec::new(),
+            other_class: BTreeSet::new(),
             full: false,
             refused: 0,
             down: false,
@@ -123,6 +137,11 @@ impl Gateway {
     /// Matches a job with the first machines. Its name says how the stand-in trainers behave, and what kind it is.
     pub fn submit_job(&self, name: &str, workers: usize) {
         let mut state = self.state();
+        let mode = match name {
+            "real-local" => "{ local = { steps = 2 } }",
+            "real-async" => "{ async = { staleness = 2 } }",
+            _ => "\"sync\"",
+        };
         let kind = if name == "predict" { "predict" } else { "train" };
         let model = match kind {
             "predict" => format!("parameters = \"{}\"", self.net.blobs().put(&[0; 200]).unwrap()),
@@ -153,7 +172,7 @@ impl Gateway {
             batch = 6
             epochs = 3
             seed = 1
-            mode = "sync"
+            mode = {mode}
             [recovery]
             checkpoint_rounds = 4
             "#,
@@ -170,7 +189,7 @@ fn put_data(net: &Net) -> Hash {
     let split = |name: &str, shards: u64, samples: u64| {
         let shards: Vec<Shard> = (0..shards)
             .map(|number| {
-                let bytes = vec![number as u8 + name.len() as u8; 16 * samples as usize + 100];
+                let bytes = shard(number + 10 * name.len() as u64, samples);
                 Shard { hash: net.blobs().put(&bytes).unwrap(), bytes: bytes.len() as u64, samples }
             })
             .collect();
@@ -184,6 +203,19 @@ fn put_data(net: &Net) -> Hash {
         splits: vec![split("train", 5, 12), split("test", 4, 10)],
     };
     net.blobs().put(&manifest.to_bytes()).unwrap()
+}
+
+/// A safetensors file of some samples of four numbers, of two classes.
+fn shard(number: u64, samples: u64) -> Vec<u8> {
+    let x = (0..4 * samples).flat_map(|n| (((n * 37 + number * 11) % 64) as f32 / 32.0 - 1.0).to_le_bytes());
+    let y = (0..samples).map(|n| ((n + number) % 2) as u8);
+    let header = serde_json::json!({
+        "x": { "dtype": "F32", "shape": [samples, 4], "data_offsets": [0, 16 * samples] },
+        "y": { "dtype": "U8", "shape": [samples], "data_offsets": [16 * samples, 17 * samples] },
+    });
+    let mut header = serde_json::to_vec(&header).unwrap();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    (header.len() as u64).to_le_bytes().into_iter().chain(header).chain(x).chain(y).collect()
 }
 
 impl Fake {
@@ -203,6 +235,8 @@ impl Fake {
             samples: 0,
             cpu_ms: 0,
             paid: Credits::ZERO,
+            held: Credits::ZERO,
+            forfeited: Credits::ZERO,
             paid_ms: 0,
             parameters: None,
         });
@@ -285,7 +319,7 @@ impl Fake {
 
     fn apply(&mut self, transaction: Transaction) -> u16 {
         let machine = MachineId::from_key(&transaction.body.signer);
-        match transaction.body.action {
+        match transaction.body.action.clone() {
             Action::Heartbeat { addresses } => {
                 let nonce = self.nonces.entry(machine).or_default();
                 if transaction.body.nonce != *nonce {
@@ -298,8 +332,81 @@ impl Fake {
                 0
             }
             Action::Receipt(receipt) => self.receipt(machine, receipt),
+            Action::Disclose(disclosure) => {
+                self.disclose(machine, &disclosure);
+                self.hear(machine, disclosure.audit, Action::Disclose(disclosure));
+                0
+            }
+            Action::Commit { audit, .. } | Action::Reveal { audit, .. } | Action::Trace { audit, .. } => {
+                self.hear(machine, audit, transaction.body.action);
+                0
+            }
             other => panic!("{}", other.name()),
         }
+    }
+
+    fn hear(&mut self, machine: MachineId, audit: AuditId, action: Action) {
+        self.duties.retain(|(of, duty)| (*of, duty.audit) != (machine, audit));
+        self.said.push((machine, action));
+    }
+
+    /// Draws a commitment of a rank's receipts: its machine has to open it.
+    pub fn draw(&mut self, rank: u32, index: u64) -> AuditId {
+        let of_rank: Vec<Receipt> = self.receipts.iter().filter(|r| r.rank == rank).copied().collect();
+        let at = of_rank.iter().position(|r| r.committed > index).expect("a receipt covers it");
+        let (with, before) = (of_rank[at], at.checked_sub(1).map(|before| of_rank[before]));
+        let lease = self.leases[with.lease.0 as usize - 1].clone();
+        let audit = AuditId(self.audits.len() as u64 + 1);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let duty = AuditDuty {
+            audit,
+            task: AuditTask::Disclose,
+            deadline: TimeMs(now + DUTY_MS),
+            job: JOB,
+            lease: with.lease,
+            rank,
+            machine: lease.machine,
+            sequence: with.sequence,
+            index,
+            committed: (before.map_or(0, |r| r.committed), with.committed),
+            commitments: with.commitments,
+            rounds: (before.map_or(0, |r| r.rounds), with.rounds),
+            samples: (before.map_or(0, |r| r.samples), with.samples),
+            parameters: (before.map(|r| r.parameters), with.parameters),
+            same_class: true,
+            resources: Resources { cores: 1, gpus: 0, ram_mib: 512, disk_mib: 0 },
+            spec: self.spec.clone(),
+            seed: Hash::of(b"seed"),
+            world: 3,
+            leases: self.leases.iter().map(|lease| (lease.rank, lease.id)).collect(),
+            disclosed: None,
+            finding: None,
+            worker_trace: None,
+            disputed: None,
+        };
+        self.audits.insert(audit, duty.clone());
+        self.duties.push((lease.machine, duty));
+        audit
+    }
+
+    /// As the ledger does it.
+    fn disclose(&mut self, machine: MachineId, disclosure: &Disclosure) {
+        assert!(self.blobs.contains_key(&disclosure.evidence), "it is stored before it is told");
+        let duty = self.audits.get_mut(&disclosure.audit).unwrap();
+        let (place, count) = (CommitmentPlace { chain: chain(), job: JOB, lease: duty.lease, rank: duty.rank }, duty.committed.1);
+        assert_eq!(duty.machine, machine);
+        let Disclosure { commitment, proof, last, salt, evidence, .. } = disclosure;
+        assert_eq!(proof.root(&commitment.leaf(&place), duty.index, count), Some(duty.commitments));
+        assert_eq!(last.is_none(), duty.index + 1 == count);
+        let total = match last {
+            Some((last, proof)) => {
+                assert_eq!(proof.root(&last.leaf(&place), count - 1, count), Some(duty.commitments));
+                last.total_samples
+            }
+            None => commitment.total_samples,
+        };
+        assert_eq!(total, duty.samples.1, "the receipt's samples");
+        duty.disclosed = Some(DisclosedView { commitment: *commitment, salt: *salt, evidence: *evidence });
     }
 
     /// As the ledger does it (`chain/ledger/src/receipt.rs`).
@@ -362,6 +469,8 @@ impl Fake {
             budget: Credits::ZERO,
             escrow: Credits::ZERO,
             paid: Credits::ZERO,
+            fees: Credits::ZERO,
+            audit_permille: 50,
             leases: self.leases.clone(),
             result: None,
             checkpoint: self.checkpoint,
@@ -374,9 +483,11 @@ impl Fake {
     fn machine(&self, id: MachineId) -> MachineView {
         let key = self.machines.iter().find(|key| MachineId::from_key(&key.public()) == id).unwrap();
         let text = String::new;
+        let number = self.machines.iter().position(|other| other.public() == key.public()).unwrap() as u8;
+        let class = if self.other_class.contains(&id) { "another class" } else { "class" };
         MachineView {
             id,
-            owner: AccountId([0; 20]),
+            owner: AccountId([number; 20]),
             key: key.public(),
             nonce: self.nonces.get(&id).copied().unwrap_or(0),
             config: MachineConfig {
@@ -387,9 +498,14 @@ impl Fake {
                 host: Hash::default(),
                 resources: Resources::default(),
                 speed: 1,
-                trainer: text(),
+                trainer: class.into(),
             },
-            offer: None,
+            offer: Some(Offer {
+                resources: Resources::default(),
+                availability: Availability::default(),
+                minimum: UnitPrices::default(),
+                at_close: ChangeMode::default(),
+            }),
             pending: None,
             state: MachineState::Idle,
             why: MachineReason::Ready,
@@ -401,6 +517,11 @@ impl Fake {
             leases_lost: 0,
             leases: vec![],
             earned: Credits::ZERO,
+            held: Credits::ZERO,
+            vests: None,
+            auditing: None,
+            audits_passed: 0,
+            strikes: 0,
         }
     }
 }
@@ -428,6 +549,15 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
             mempool: 0,
             version: "0".into(),
         }),
+        (Method::GET, ["machines"]) => {
+            let all = fake.machines.iter().map(|key| fake.machine(MachineId::from_key(&key.public())));
+            json(all.collect::<Vec<_>>())
+        }
+        (Method::GET, ["machines", id, "audits"]) => {
+            let machine: MachineId = id.parse().unwrap();
+            let of_machine = fake.duties.iter().filter(|(of, _)| *of == machine);
+            json(of_machine.map(|(_, duty)| duty.clone()).collect::<Vec<_>>())
+        }
         (Method::GET, ["machines", id]) => json(fake.machine(id.parse().unwrap())),
         (Method::GET, ["machines", id, "leases"]) => json(fake.assignments_of(id.parse().unwrap())),
         (Method::GET, ["jobs", _]) if fake.lags => refuse(StatusCode::NOT_FOUND, "unknown_job", false),
@@ -449,6 +579,13 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
                 }
             }
             StatusCode::NO_CONTENT.into_response()
+        }
+        (Method::GET, ["blobs", hash]) => {
+            let hash: Hash = hash.parse().unwrap();
+            match fake.blobs.get(&hash).cloned().or_else(|| fake.net.blobs().get(&hash).ok().flatten().map(Bytes::from)) {
+                Some(bytes) => bytes.into_response(),
+                None => refuse(StatusCode::NOT_FOUND, "unknown_blob", false),
+            }
         }
         (Method::HEAD, ["blobs", hash]) => match fake.blobs.contains_key(&hash.parse().unwrap()) {
             true => StatusCode::OK.into_response(),

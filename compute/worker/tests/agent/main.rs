@@ -6,6 +6,7 @@
 //!
 //! This is a test without the usual harness: the program starts itself again as the stand-in trainer.
 
+mod audits;
 mod gateway;
 mod trainer;
 
@@ -21,7 +22,7 @@ use std::{
 use deepmarket_api::{Client, ProgressKind};
 use deepmarket_job::Predictions;
 use deepmarket_types::{FailureReason, LeaseOutcome, LeaseState, SecretKey};
-use deepmarket_worker::{WorkerConfig, run};
+use deepmarket_worker::{Means, TrainerProgram, WorkerConfig, run};
 use gateway::{Gateway, chain};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -33,6 +34,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().map(String::as_str) == Some("stand-in-trainer") {
         return trainer::serve(Path::new(&arguments[1]));
+    }
+    if arguments.first().map(String::as_str) == Some("lying-trainer") {
+        return audits::lie(&arguments[1..]);
     }
     let scenarios: &[Scenario] = &[
         ("three_agents_train_report_and_agree_while_the_gateway_goes_away", || Box::pin(finishes("steady", true))),
@@ -50,6 +54,16 @@ fn main() {
         ("an_agent_that_was_restarted_gives_its_lease_back", || Box::pin(restarted())),
         ("a_job_that_is_stopped_leaves_its_last_checkpoint", || Box::pin(keeps_a_checkpoint())),
         ("data_that_nobody_has_fails_the_lease_with_that_reason", || Box::pin(no_data())),
+        ("any_round_is_opened_when_it_is_drawn_and_another_agent_finds_it_right", || Box::pin(audits::pass())),
+        ("with_the_real_trainer_another_machine_gets_the_very_answer", || Box::pin(audits::real_passes("real"))),
+        ("in_async_too", || Box::pin(audits::real_passes("real-async"))),
+        ("in_local_too", || Box::pin(audits::real_passes("real-local"))),
+        ("an_auditor_that_was_restarted_shows_the_answer_that_it_gave", || Box::pin(audits::restarted())),
+        ("inputs_or_leaves_that_lie_are_found", || Box::pin(audits::lies())),
+        ("for_an_auditor_of_another_class_the_update_is_shown", || Box::pin(audits::another_class())),
+        ("a_trainer_that_works_on_fewer_samples_than_it_tells_is_found", || Box::pin(audits::a_liar_is_found())),
+        ("a_disputed_step_is_shown_by_both_sides_and_judged", || Box::pin(audits::disputed())),
+        ("an_owner_who_comes_back_is_still_paid_for_what_is_drawn_at_once", || Box::pin(audits::owner_returns())),
     ];
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     if arguments.iter().any(|argument| argument == "--list") {
@@ -69,6 +83,8 @@ struct Market {
     gateway: Gateway,
     agents: Vec<Agent>,
     folder: TempDir,
+    /// The trainer's program for a machine's home.
+    program: Box<dyn Fn(&Path) -> PathBuf>,
 }
 
 struct Agent {
@@ -82,10 +98,14 @@ fn machine_key(number: u8) -> SecretKey {
 
 impl Market {
     async fn start() -> Market {
+        Self::start_with(Box::new(trainer_program)).await
+    }
+
+    async fn start_with(program: Box<dyn Fn(&Path) -> PathBuf>) -> Market {
         let folder = tempfile::tempdir().unwrap();
         let keys: Vec<SecretKey> = (0..3).map(machine_key).collect();
         let gateway = Gateway::start(&keys, &folder.path().join("gateway")).await;
-        let mut market = Market { gateway, agents: Vec::new(), folder };
+        let mut market = Market { gateway, agents: Vec::new(), folder, program };
         for number in 0..3 {
             let agent = market.agent(number);
             market.agents.push(agent);
@@ -98,7 +118,8 @@ impl Market {
         let home = self.folder.path().join(format!("machine-{number}"));
         fs::create_dir_all(&home).unwrap();
         let config = WorkerConfig {
-            trainer: trainer_program(&home),
+            // The stand-ins are scripts that start other programs.
+            trainer: TrainerProgram { path: (self.program)(&home), means: Means::WatchedOnly },
             home,
             chain: chain(),
             key: machine_key(number),
@@ -144,9 +165,15 @@ fn is_alive(pid: u32) -> bool {
 
 /// A script that starts this very program as the stand-in trainer.
 fn trainer_program(home: &Path) -> PathBuf {
+    script(home, &["stand-in-trainer", home.to_str().unwrap()])
+}
+
+/// A script that starts this very program with some arguments before its own.
+fn script(home: &Path, arguments: &[&str]) -> PathBuf {
     let path = home.join("trainer");
     let this = std::env::current_exe().unwrap();
-    fs::write(&path, format!("#!/bin/sh\nexec '{}' stand-in-trainer '{}' \"$@\"\n", this.display(), home.display())).unwrap();
+    let arguments: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+    fs::write(&path, format!("#!/bin/sh\nexec '{}' {} \"$@\"\n", this.display(), arguments.join(" "))).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }

@@ -1,14 +1,14 @@
 //! The stand-in trainer: speaks the real protocol and computes something cheap and deterministic. The job's name says how it
 //! misbehaves.
 
-use std::{fs, io, path::Path, process, thread::sleep, time::Duration};
+use std::{io, path::Path, process, thread::sleep, time::Duration};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use deepmarket_job::{
     JobSpec,
     protocol::{Reply, Request, bytes_to_floats, floats_to_bytes, read_frame, write_frame},
 };
-use deepmarket_types::Hash;
+use deepmarket_types::{FailureReason, Hash, steps_root};
 
 /// 3 epochs of 10 rounds: 60 samples in batches of 6.
 pub const ROUNDS: u64 = 30;
@@ -16,7 +16,6 @@ pub const ROUNDS: u64 = 30;
 const FATAL_ROUND: u64 = 12;
 
 pub fn serve(folder: &Path) {
-    fs::write(folder.join("pid"), process::id().to_string()).unwrap();
     let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
     let mut state = StandIn { values: vec![0.5_f32; 50], round: 0, trained: 0 };
     let (mut name, mut share, mut applied) = (String::new(), (Vec::new(), Vec::new()), 0);
@@ -41,8 +40,11 @@ pub fn serve(folder: &Path) {
                 let samples = share.0.iter().map(|shard| position(*shard, k + 1) - position(*shard, k)).sum();
                 let update: Vec<f32> = state.values.iter().map(|v| v * 0.9 + 0.01 * (samples + 1) as f32).collect();
                 let values = floats_to_bytes(&update);
-                let (loss_sum, commitment) = (1.5_f64.to_bits(), Hash::of(&values));
-                Reply::Update { values, samples, loss_sum, cpu_ms: 1, commitment, peak_ram_mib: 3 }
+                let shards: Vec<u8> = share.0.iter().flat_map(|shard| shard.to_le_bytes()).collect();
+                let inputs = Hash::tagged("inputs", &[&round.to_le_bytes(), &shards, &hash(&state.values).0]);
+                let output = Hash::tagged("deepmarket/v1/update", &[&values]);
+                let (loss_sum, steps) = (1.5_f64.to_bits(), steps_root(&[output]));
+                Reply::Update { values, samples, loss_sum, cpu_ms: 1, inputs, steps, output, peak_ram_mib: 3 }
             }
             Request::Apply { values: average } => {
                 state.values = bytes_to_floats(&average).unwrap();
@@ -57,10 +59,13 @@ pub fn serve(folder: &Path) {
                 let saved = borsh::to_vec(&state).unwrap();
                 Reply::Saved { state: saved, parameters: hash(&state.values), round: state.round }
             }
-            Request::Restore { state: saved } => {
-                state = borsh::from_slice(&saved).unwrap();
-                Reply::Restored { parameters: hash(&state.values), round: state.round, trained: state.trained }
-            }
+            Request::Restore { state: saved } => match borsh::from_slice(&saved) {
+                Ok(saved) => {
+                    state = saved;
+                    Reply::Restored { parameters: hash(&state.values), round: state.round, trained: state.trained }
+                }
+                Err(e) => Reply::Failed { reason: FailureReason::DataUnavailable, message: e.to_string() },
+            },
             Request::Evaluate => {
                 let samples = 10 * share.1.len() as u64;
                 Reply::Evaluated { samples, correct: Some(samples / 2), loss_sum: 2.0_f64.to_bits() }

@@ -6,7 +6,7 @@ const now = Date.UTC(2026, 10, 25, 19, 20);
 const machines = ["dmm1q8352eufqy352eufqy352eufqy352eufq8c4xq0", "dmm1qz352eufqy352eufqy352eufqy352eufq8c4xq7"];
 const friend = "dm1qz7352eufqy352eufqy352eufqy352eufqyc4x";
 const hash = (seed: number) => Array.from({ length: 8 }, (_, i) => ((seed * 2654435761 + i * 40503) >>> 0).toString(16).padStart(8, "0")).join("");
-const nobody = { transaction: null, job: null, machine: null, lease: null, receipt: null, account: null };
+const nobody = { transaction: null, job: null, machine: null, lease: null, receipt: null, account: null, audit: null };
 
 /** A history whose purses end at 42.25 granted and 18.937512 earned, newest first. */
 function made(count: number): Entry[] {
@@ -26,6 +26,7 @@ function made(count: number): Entry[] {
     if (i % 9 === 8 && purses.earned! > 6_000_000n) post("earned", -5_500_000n, "transfer_to", `to ${friend}`, { transaction: hash(i + 10), account: friend });
     else post("earned", BigInt(137_512 + (i * 7_919) % 900_000), "payout", `work for ${job}: receipt ${i + 1} of lease-${i % 50}`, { transaction: hash(i + 10), job, machine: machines[i % 2]!, lease: `lease-${i % 50}`, receipt: i + 1 });
   }
+  post("earned", 4_120n, "audit", "computing audit-96 again", { audit: "audit-96" });
   const rest = 18_937_512n - purses.earned!;
   post("earned", rest, rest > 0n ? "transfer_from" : "transfer_to", rest > 0n ? `from ${friend}` : `to ${friend}`, { transaction: hash(5), account: friend });
   return entries.reverse();
@@ -49,13 +50,13 @@ function statement(state: State): Statement {
   const lines = new Map<string, StatementLine>();
   for (const entry of entriesOf(state)) {
     const id = entry.cause === "payout" ? entry.machine : (entry.account ?? entry.job);
-    const cause = entry.cause === "payout" ? "machine" : entry.account ? "account" : entry.job ? "job" : "starting_credits";
-    const name = cause === "machine" ? (id === machines[0] ? "lab-7" : "office") : cause === "job" ? "mnist-cnn" : (id ?? "Starting credits");
-    const line = lines.get(String(id)) ?? { cause, id, name, incoming: "0", outgoing: "0", entries: 0 };
+    const cause = entry.cause === "audit" ? "audits" : entry.cause === "payout" ? "machine" : entry.account ? "account" : entry.job ? "job" : "starting_credits";
+    const name = cause === "machine" ? (id === machines[0] ? "lab-7" : "office") : cause === "job" ? "mnist-cnn" : cause === "audits" ? "Audits" : (id ?? "Starting credits");
+    const line = lines.get(`${cause} ${id}`) ?? { cause, id, name, incoming: "0", outgoing: "0", entries: 0 };
     const side = entry.incoming ? "incoming" : "outgoing";
     line[side] = String(BigInt(line[side]) + BigInt(entry.amount));
     line.entries++;
-    lines.set(String(id), line);
+    lines.set(`${cause} ${id}`, line);
   }
   return { height: 1834, granted: state === "empty" ? "50000000" : "42250000", earned: state === "empty" ? "0" : "18937512", lines: [...lines.values()], balanced: true };
 }

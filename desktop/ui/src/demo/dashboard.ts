@@ -31,19 +31,19 @@ function days(state: string): Day[] {
 
 const none = { running: 0, waiting: 0, finished: 0, panic: 0 };
 const nothing: Overview = {
-  granted: "50000000", earned: "0", escrow: "0", held: "0", available: "50000000",
-  jobs: none, machines: none, profit: "0", cost: "0", days: [], reliability: 500,
+  granted: "50000000", earned: "0", escrow: "0", held: "0", vests: null, available: "50000000",
+  jobs: none, machines: none, profit: "0", cost: "0", days: [], reliability: 500, audits_passed: 0, strikes: 0, barred: false,
 };
 
 export function overview(state: string): Overview {
   if (state === "empty") return nothing;
   const long = state === "long";
   return {
-    granted: "42250000", earned: long ? "81234518937512" : "18937512", escrow: "20000000", held: "1250000",
+    granted: "42250000", earned: long ? "81234518937512" : "18937512", escrow: "20000000", held: "1250000", vests: Date.now() + 34 * 60_000,
     available: long ? "81234561187512" : "61187512",
     jobs: long ? { running: 212, waiting: 31, finished: 10_421, panic: 87 } : { running: 2, waiting: 0, finished: 14, panic: 1 },
     machines: long ? { running: 104, waiting: 21, finished: 60, panic: 9 } : { running: 3, waiting: 0, finished: 0, panic: 2 },
-    profit: "30120000", cost: "20400000", days: days(state), reliability: 970,
+    profit: "30120000", cost: "20400000", days: days(state), reliability: 970, audits_passed: long ? 4_812 : 57, strikes: long ? 2 : 0, barred: false,
   };
 }
 

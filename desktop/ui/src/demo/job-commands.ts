@@ -1,7 +1,7 @@
 import { failure, never, send, type Answers } from ".";
 import { check, edit, mnist } from "./job-file";
 import { unwatch, watch } from "./job-run";
-import type { Dataset, ImportProgress, JobCheck, Preset, ReceiptView, SavedResult } from "../types";
+import type { Audit, Dataset, ImportProgress, JobCheck, Preset, ReceiptView, SavedResult, Verification } from "../types";
 
 const soon = (ms = 250) => new Promise<void>((done) => setTimeout(done, ms));
 /** Nothing comes while loading; nothing works without a gateway. */
@@ -31,6 +31,28 @@ function receiptsOf(job: string, count: number): ReceiptView[] {
     job, lease: `${job}-lease-${i % 3}`, number: Math.floor(i / 3) + 1, machine: `dmm1q${i % 3}352eufqy352eufqy352euf`, height: 1500 + i, time: Date.now() - (count - i) * 3300,
     transaction: i.toString(16).padStart(64, "b7"), rounds: 35, samples: 2240, paid_ms: 10_000, payout: String(4427 + i % 3),
   }));
+}
+
+/** In `long` work of one worker was false. */
+function verificationOf(job: string, state: string): Verification {
+  const none: Verification = { audit_permille: 100, summary: "Nothing was committed to yet", open: false, windows: 0, audited: 0, undrawn: 0, passed: 0, wrong: 0, silent: 0, void: 0, going_on: 0, fees: "0", held: "0", vests: null, forfeited: "0", audits: [] };
+  if (job === "job-418" || state === "empty") return none;
+  const count = state === "long" ? 60 : 9;
+  const audits = Array.from({ length: count }, (_, i): Audit => {
+    const verdict = i === 0 ? "open" : state === "long" && i === 4 ? "false" : state === "long" && i === 9 ? "void" : "passed";
+    const status = { open: "Is being computed again", passed: "Passed", false: "False: the work was not done as claimed", void: "Void: nobody could say" }[verdict]!;
+    const found = { open: "computes", passed: "equal", false: "different", void: "unable" }[verdict]!;
+    const auditors = [{ machine: ["lab-7", "office", "render-box"][i % 3]!, found }];
+    if (verdict === "false") auditors.push({ machine: "rack-12", found }, { machine: "rack-31", found });
+    return { id: `audit-${140 - i}`, lease: `lease-${i % 3}`, rank: i % 3, receipt: 24 - Math.floor(i / 3), round: verdict === "open" && i > 0 ? null : 800 - 31 * i, verdict, status, drawn: Date.now() - i * 31_000, auditors };
+  });
+  const with_ = (verdict: string) => audits.filter((audit) => audit.verdict === verdict).length;
+  const windows = state === "long" ? 400 : 72, undrawn = state === "long" ? 0 : 3;
+  const [passed, wrong, lost] = [with_("passed"), with_("false"), with_("void")];
+  return {
+    ...none, open: true, windows, audited: count, undrawn, passed, wrong, void: lost, going_on: 1, fees: "12754", held: "41250", vests: Date.now() + 95_000, forfeited: wrong > 0 ? "13281" : "0", audits,
+    summary: `${count} of ${windows} windows were drawn to be computed again by other machines: ${passed} equal, ${wrong > 0 ? `${wrong} FALSE, ` : ""}${lost > 0 ? `${lost} without an outcome, ` : ""}1 still open`,
+  };
 }
 
 export const jobCommands: Answers = {
@@ -65,6 +87,7 @@ export const jobCommands: Answers = {
   },
   unwatch_job: ({ watch }) => { unwatch(watch); return null; },
   receipts: async ({ job }, state) => { await remote(state); return job === "job-418" || state === "empty" ? [] : receiptsOf(job, state === "long" ? 4000 : 72); },
+  verification: async ({ job }, state): Promise<Verification> => { await remote(state); return verificationOf(job, state); },
   save_result: async ({ folder }, state): Promise<SavedResult> => { await remote(state); await soon(600); return { folder: `${folder}/mnist-cnn`, files: ["model.safetensors", "job.toml", "metrics.csv"], accuracy: null, loss: null }; },
   evaluate_result: async (_, state): Promise<SavedResult> => { await remote(state); await soon(1200); return { folder: "", files: [], accuracy: 0.9887, loss: 0.0361 }; },
   "plugin:dialog|open": () => "/home/sam/data/letters",

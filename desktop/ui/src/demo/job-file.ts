@@ -92,7 +92,7 @@ function quoteOf(fields: JobFields): Quote {
   return {
     workers: Math.min(fields.workers_max, 4), machines: 4, enough: fields.workers_min <= 4, expected_start: fields.workers_min <= 4 ? Math.max(Date.now(), first.begins) : null,
     expected_ms: (fields.epochs || 1) * 84_000, expected_cost: budget < BigInt(first.expected_cost) ? String(budget) : first.expected_cost, budget: String(budget), covered: budget >= BigInt(first.expected_cost),
-    current_slot: prices.current_slot, parameters: 20_490, ram_mib: 312, slots,
+    current_slot: prices.current_slot, parameters: 20_490, ram_mib: 312, audit_permille: 100, fee_permille: 60, slots,
   };
 }
 

@@ -21,7 +21,7 @@ const measured: Measured = {
 const lent = (n: number, more: Partial<Machine>): Machine => ({
   id: id(n), name: `machine-${n}`, here: false, platform: "Linux 6.1, x86_64", cpu: "Intel Core i5-8350U", gpu: "",
   resources: { cores: 8, gpus: 0, ram_mib: 15_872, disk_mib: 210_000 }, speed: 1_850, state: "idle", reason: "ready; nothing runs",
-  offer: offer(4, 8_192), pending: null, used: free, reliability: 942, leases_finished: 31, leases_lost: 1, leases: [], earned: "12384500",
+  offer: offer(4, 8_192), pending: null, used: free, reliability: 942, leases_finished: 31, leases_lost: 1, leases: [], earned: "12384500", held: "31250", vests: now + 21 * MINUTE, auditing: null,
   paused_until: null, ...more,
 });
 
@@ -30,12 +30,12 @@ const some: Machine[] = [
   lent(0, { name: "sams-desk", here: true, platform: measured.platform, cpu: measured.cpu, resources: measured.resources, speed: measured.speed,
     state: "in_use", reason: "works for at least one lease", offer: offer(8, 16_384, { from_minute: 18 * 60, to_minute: 8 * 60, weekdays: 31, min_core_hour: "500000", ends_leases: true }),
     used: { cores: 4, gpus: 0, ram_mib: 4_096, disk_mib: 2_048 }, leases: ["lease-902", "lease-917"], reliability: 970 }),
-  lent(1, { id: "dmm1q8352eufqy352eufqy352eufqy352eufq8c4xq0", name: "lab-7", state: "in_use", reason: "works for at least one lease", offer: offer(4, 8_192), used: { cores: 4, gpus: 0, ram_mib: 8_192, disk_mib: 4_096 }, leases: ["lease-903"] }),
+  lent(1, { id: "dmm1q8352eufqy352eufqy352eufqy352eufq8c4xq0", name: "lab-7", state: "in_use", reason: "works for at least one lease", offer: offer(4, 8_192), used: { cores: 4, gpus: 0, ram_mib: 8_192, disk_mib: 4_096 }, leases: ["lease-903"], auditing: "audit-118" }),
   lent(2, { name: "render-box", gpu: "NVIDIA RTX 4080", resources: { cores: 32, gpus: 2, ram_mib: 128_000, disk_mib: 1_900_000 }, state: "draining", reason: "finishes its leases before its changed offer holds",
     offer: { ...offer(16, 65_536), resources: { cores: 16, gpus: 2, ram_mib: 65_536, disk_mib: 204_800 } }, pending: offer(8, 32_768), used: { cores: 12, gpus: 1, ram_mib: 24_576, disk_mib: 8_192 }, leases: ["lease-911"], earned: "214904120", speed: 4_120 }),
   lent(3, { name: "robin-laptop", state: "panic", reason: "its heartbeats stopped: start its worker again", reliability: 611, leases_lost: 6, earned: "420112" }),
   lent(4, { id: "dmm1qz352eufqy352eufqy352eufqy352eufq8c4xq7", name: "office", state: "panic", reason: "its heartbeats stopped: start its worker again", offer: offer(2, 4_096, { until: now + 9 * 24 * HOUR }) }),
-  lent(5, { name: "old-server", state: "withdrawn", reason: "not offered", offer: null, earned: "3104000" }),
+  lent(5, { name: "old-server", state: "withdrawn", reason: "not offered", offer: null, earned: "3104000", held: "0", vests: null }),
 ];
 
 export function machineList(state: string): Machine[] {

@@ -22,6 +22,8 @@ export function bytes(count: number): string {
 }
 
 export const mib = (count: number): string => bytes(count * 1024 * 1024);
+/** `within 4 min`; empty where it is over. */
+export const within = (until: number | null, now: number): string => (until !== null && until > now ? `within ${duration(until - now)}` : "");
 /** `the gateway doesn't answer` → `The gateway doesn't answer`; an id in front stays as it is. */
 export const sentence = (text: string): string => (/^(job|lease)-\d/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1));
 export const plural = (count: number, one: string, many = one + "s"): string => `${count} ${count === 1 ? one : many}`;

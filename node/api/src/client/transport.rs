@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{Method, Response, Url, header};
+use reqwest::{Method, Response, StatusCode, Url, header};
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, Attempt};
@@ -21,6 +21,8 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long a connection may stay silent.
 const SILENCE: Duration = Duration::from_secs(45);
+/// How long a connection is kept for the next request: less than a gateway keeps it, so that no request meets its end.
+pub const IDLE: Duration = Duration::from_secs(15);
 /// How long an ordinary request may take in all.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
@@ -106,6 +108,7 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("deepmarket/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| ApiError::BadAddress { address: checked.join(", "), why: describe(&e) })?;
@@ -153,7 +156,7 @@ impl Transport {
         let status = response.status();
         // A HEAD has no body to explain itself with.
         if ask.method == Method::HEAD {
-            let (code, retryable) = (status.as_u16(), status.is_server_error());
+            let (code, retryable) = (status.as_u16(), status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS);
             let name = if code == 404 { "not_found" } else { "refused" }.into();
             return ApiError::Status(ErrorBody { code, name, message: status.to_string(), hint: String::new(), retryable });
         }

@@ -1,7 +1,9 @@
+mod verify;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use deepmarket_api::{Client, HistoryEntry, TransactionStatus};
-use deepmarket_types::{AccountId, Action, Hash, Height, JobId, MachineId, PublicKey, Transaction};
+use deepmarket_types::{AccountId, Action, Disclosure, Hash, Height, JobId, MachineId, PublicKey, Transaction};
 use deepmarket_wallet::words;
 use serde::Serialize;
 use serde_json::Value;
@@ -45,13 +47,17 @@ pub async fn run(settings: &Settings, verb: Chain) -> Outcome {
                     ("minted", credits(ledger.minted)),
                     ("in purses", credits(ledger.purses)),
                     ("in escrow", credits(ledger.escrow)),
+                    ("held until it vests", credits(ledger.held)),
+                    ("in the treasury (audit fees)", credits(ledger.treasury)),
+                    ("burned", credits(ledger.burned)),
                     ("conserved", if ledger.conserved { "yes" } else { "NO" }.to_owned()),
                 ];
                 output::table(&["", ""], &[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
             })?;
-            settings.output.next("deepmarket chain block");
+            settings.output.next("deepmarket chain block, deepmarket chain verify");
             Ok(())
         }
+        Chain::Verify { job, genesis } => verify::run(settings, job, genesis.as_deref()).await,
         Chain::Block { height } => {
             let block = client.block(height.map(Height)).await?.ok_or_else(|| {
                 Failure::user(format!("there is no block {}", height.unwrap_or_default()))
@@ -151,6 +157,11 @@ async fn about(client: &Client, transaction: &Transaction) -> Outcome<(Option<Ac
     Ok(match &transaction.body.action {
         Action::Receipt(receipt) => (machines_owner(signer).await?, Some(receipt.job)),
         Action::Heartbeat { .. } | Action::Join { .. } => (machines_owner(signer).await?, None),
+        Action::Disclose(Disclosure { audit, .. })
+        | Action::Commit { audit, .. }
+        | Action::Reveal { audit, .. }
+        | Action::Trace { audit, .. }
+        | Action::Judge { audit, .. } => (machines_owner(signer).await?, client.audit(*audit).await?.map(|audit| audit.job)),
         Action::Cancel { job } => (client.account_by_key(signer).await?.map(|account| account.id), Some(*job)),
         Action::Price(_) => (None, None),
         _ => (client.account_by_key(signer).await?.map(|account| account.id), None),

@@ -1,8 +1,11 @@
 //! The main job, from an empty folder to a trained and paid model, with every part real.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use deepmarket_api::{AccountView, JobView, ProgressKind};
+use deepmarket_api::{AccountView, Client, JobView, LedgerView, ProgressKind, Statement};
 use deepmarket_job::JobSpec;
 use deepmarket_types::{AccountId, Event, Hash, JobId, SecretKey};
 use deepmarket_wallet::{accounts, jobs, keys};
@@ -10,7 +13,7 @@ use deepmarket_wallet::{accounts, jobs, keys};
 use crate::{
     args::Demo,
     error::{Failure, Outcome, io},
-    local_market::LocalMarket,
+    local_market::{LocalMarket, lender_identity, lender_keys},
     output::{self, Output, credits},
     processes::stop_signal,
     settings::Settings,
@@ -28,6 +31,12 @@ use report::{AccountLine, Quoted, Report};
 /// The second run has as many epochs as this time gives, by what the first run took: it shows how good a quote is, and need not
 /// be as long.
 const SECOND_RUN_MS: u64 = 40_000;
+/// How long the first run's audits are waited for. What is open then goes on, and the report says so.
+const AUDITS_PATIENCE: Duration = Duration::from_secs(20);
+/// The same for the second run.
+const SECOND_AUDITS_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the balances are read until no block changed them meanwhile.
+const BALANCE_TRIES: u32 = 20;
 
 pub async fn run(settings: &Settings, args: Demo) -> Outcome {
     // Before anything is started: is all there that the demo needs?
@@ -60,14 +69,18 @@ async fn play(output: Output, folder: &Path, args: &Demo) -> Outcome {
 async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalMarket) -> Outcome<Report> {
     let began = Instant::now();
     let client = market.client.clone();
-    let (lender, borrower) = (new_key(folder, "lender")?, new_key(folder, "borrower")?);
-    let opened = [
-        accounts::open(&client, &lender, "lender@pdx.example").await?,
-        accounts::open(&client, &borrower, "borrower@pdx.example").await?,
-    ];
-    output.say(format!("accounts opened: lender {}, borrower {}", balance(&opened[0]), balance(&opened[1])));
-    market.lend(&lender, args.machines, lend::Offering::one_core(), output).await?;
-    lend::wait_until_idle(&client, &lender, args.machines as usize).await?;
+    let (lenders, borrower) = (lender_keys(folder, args.machines)?, keys::read_or_make(&folder.join("borrower.json"))?);
+    let mut people = Vec::new();
+    for (number, lender) in lenders.iter().enumerate() {
+        let opened = accounts::open(&client, lender, &lender_identity(number, "pdx.example")).await?;
+        let name = if number == 0 { "lender".to_owned() } else { format!("lender {}", number + 1) };
+        people.push((name, opened));
+    }
+    people.push(("borrower".to_owned(), accounts::open(&client, &borrower, "borrower@pdx.example").await?));
+    let opened: Vec<String> = people.iter().map(|(name, opened)| format!("{name} {}", balance(opened))).collect();
+    output.say(format!("accounts opened: {}", opened.join(", ")));
+    market.lend(&lenders, args.machines, lend::Offering::one_core(), output).await?;
+    lend::wait_until_idle(&client, &lenders, args.machines as usize).await?;
     let prices = client.prices().await?;
     let slot = usize::from(prices.current_slot);
     let now = prices.prices.slots[slot];
@@ -90,6 +103,7 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
     let fetched = result::fetch(&client, &ended, &out).await?;
     output.say(format!("model fetched: {} ({})", fetched.model_path.display(), output::bytes(fetched.model.len() as u64)));
     let evaluated = result::evaluate(&client, &spec, fetched.model.to_vec()).await?;
+    let mut verified = vec![job::wait_for_audits(&client, id, Some(AUDITS_PATIENCE), output).await?];
 
     // Now the machines have shown how fast they are together: how good is the next quote?
     let (mut quoted, mut second) = (vec![Quoted::of(spec.training.epochs, &quote, &ended)], None);
@@ -97,28 +111,32 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
         let mut again = spec.clone();
         again.training.epochs = second_epochs(spec.training.epochs, quoted[0].real_ms);
         output.say(format!("{id} is done; the same job once more, with {} epochs:", again.training.epochs));
-        lend::wait_until_idle(&client, &lender, args.machines as usize).await?;
+        lend::wait_until_idle(&client, &lenders, args.machines as usize).await?;
         let quote = jobs::quote(&client, &again).await?;
         output.say(job::describe_quote(&again, &quote));
         let ended = train(output, market, &borrower, &again).await?.ended;
         quoted.push(Quoted::of(again.training.epochs, &quote, &ended));
-        second = Some(ended);
+        verified.push(job::wait_for_audits(&client, ended.id, Some(SECOND_AUDITS_PATIENCE), output).await?);
+        second = Some(jobs::fetch(&client, ended.id).await?);
     }
+    // What audits changed since: fees are paid with receipts, and lost pay is told with its lease.
+    let ended = jobs::fetch(&client, id).await?;
 
-    let accounts = [("lender", &lender, &opened[0]), ("borrower", &borrower, &opened[1])];
-    let mut lines = Vec::new();
-    for (name, key, before) in accounts {
-        let id = AccountId::from_key(&key.public());
-        let after = accounts::fetch(&client, id).await?;
-        lines.push(AccountLine { name, id, before: balance_micro(before), after: balance_micro(&after) });
-    }
+    let Balances { ledger, statements } = balances(&client, people.iter().map(|(_, opened)| opened.id)).await?;
+    let line = |((name, before), after): ((String, AccountView), &Statement)| AccountLine {
+        name,
+        id: before.id,
+        before: balance_micro(&before),
+        after: after.granted.micro() + after.earned.micro(),
+        audits: incoming_by_audits(after),
+    };
+    let lines: Vec<AccountLine> = people.into_iter().zip(&statements).map(line).collect();
     let mut receipts = Vec::new();
     for ran in std::iter::once(&ended).chain(&second) {
         let history = jobs::history(&client, ran.id).await?.into_iter().map(|entry| entry.event);
         receipts.extend(history.filter(|event| matches!(event, Event::Receipt { .. })));
     }
-    let ledger = client.ledger().await?;
-    let statement = client.statement(AccountId::from_key(&borrower.public())).await?;
+    let statement = statements.into_iter().next_back().expect("the borrower's is the last");
     let shares = record.epochs().into_iter().filter_map(|epoch| epoch.correct.map(|correct| (correct, epoch.samples)));
     let curve: Vec<f64> = shares.map(|(correct, samples)| follow::percent(correct, samples) / 100.0).collect();
     let totals = record.totals();
@@ -137,6 +155,7 @@ async fn perform(output: Output, folder: &Path, args: &Demo, market: &mut LocalM
         curve,
         job: ended,
         second,
+        verified,
         quoted,
         statement,
     })
@@ -182,8 +201,33 @@ fn sent<'a>(workers: impl Iterator<Item = &'a ProgressKind>) -> u64 {
     workers.map(|kind| if let ProgressKind::Done { sent_bytes, .. } = kind { *sent_bytes } else { 0 }).sum()
 }
 
-fn new_key(folder: &Path, name: &str) -> Outcome<SecretKey> {
-    keys::read_or_make(&folder.join(format!("{name}.json")))
+/// Balances of one moment.
+struct Balances {
+    ledger: LedgerView,
+    statements: Vec<Statement>,
+}
+
+/// Reads them until nothing was paid out in between.
+async fn balances(client: &Client, accounts: impl Iterator<Item = AccountId> + Clone) -> Outcome<Balances> {
+    let of = |ledger: &LedgerView| (ledger.purses, ledger.held, ledger.treasury);
+    let mut before = client.ledger().await?;
+    for _ in 0..BALANCE_TRIES {
+        let mut statements = Vec::new();
+        for account in accounts.clone() {
+            statements.push(client.statement(account).await?);
+        }
+        let ledger = client.ledger().await?;
+        if of(&ledger) == of(&before) {
+            return Ok(Balances { ledger, statements });
+        }
+        before = ledger;
+    }
+    Err(Failure::environment("the balances changed whenever they were read").with_hint("run the demo again"))
+}
+
+fn incoming_by_audits(statement: &Statement) -> u64 {
+    let of_audits = statement.lines.iter().filter(|line| line.cause == deepmarket_api::StatementCause::Audits);
+    of_audits.map(|line| line.incoming.micro()).sum()
 }
 
 fn balance_micro(account: &AccountView) -> u64 {

@@ -4,12 +4,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deepmarket_wallet::accounts;
+use deepmarket_wallet::{accounts, files::make_private_folder};
 
 use crate::{
     args::Up,
     error::{Failure, Outcome, io},
-    local_market::{LocalMarket, MarketFile, lender_key},
+    local_market::{LocalMarket, MarketFile, lender_identity, lender_keys},
     output,
     processes::stop_signal,
     settings::Settings,
@@ -61,18 +61,20 @@ async fn attached(settings: &Settings, args: &Up) -> Outcome {
     ended
 }
 
-/// The local market's own lender and its machines. Its key stays in the market's folder: the accounts on this machine are the
-/// user's own.
+/// The local market's own lenders and their machines. Their keys stay in the market's folder: the accounts on this machine are
+/// the user's own.
 async fn start_machines(market: &mut LocalMarket, settings: &Settings, machines: u32) -> Outcome {
-    let lender = lender_key(&market.folder)?;
-    accounts::open(&market.client, &lender, "lender@local").await?;
-    market.lend(&lender, machines, lend::Offering::one_core(), settings.output).await?;
-    lend::wait_until_idle(&market.client, &lender, machines as usize).await
+    let lenders = lender_keys(&market.folder, machines)?;
+    for (number, lender) in lenders.iter().enumerate() {
+        accounts::open(&market.client, lender, &lender_identity(number, "local")).await?;
+    }
+    market.lend(&lenders, machines, lend::Offering::one_core(), settings.output).await?;
+    lend::wait_until_idle(&market.client, &lenders, machines as usize).await
 }
 
 async fn detach(settings: &Settings, args: &Up) -> Outcome {
     let folder = settings.market_folder();
-    std::fs::create_dir_all(&folder).map_err(io(folder.display()))?;
+    make_private_folder(&folder)?;
     let log_path = folder.join("up.log");
     let log = std::fs::File::create(&log_path).map_err(io(log_path.display()))?;
     let mut command = Command::new(std::env::current_exe().map_err(io("this program's own path"))?);

@@ -4,17 +4,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use deepmarket_gateway::{Gateway, GatewayConfig, Registrar};
+use deepmarket_api::Client;
+use deepmarket_gateway::{Gateway, GatewayConfig, GatewayLimits, Registrar};
 use deepmarket_genesis::{Genesis, Validator as Entry};
 use deepmarket_net::{Net, NetConfig};
-use deepmarket_types::{TimeMs, Voucher};
+use deepmarket_types::{SecretKey, TimeMs, Voucher};
 use deepmarket_wallet::{files::write_whole, keys};
+use deepmarket_worker::{JudgeConfig, judge_disputes};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Validator,
     error::{Failure, Outcome, io},
-    processes::{free_port, stop_signal},
+    processes::{free_port, stop_signal, trainer},
     settings::Settings,
 };
 
@@ -65,12 +69,12 @@ pub async fn run(settings: &Settings, verb: Validator) -> Outcome {
             ));
             Ok(())
         }
-        Validator::Run { dir, with_parent } => serve(&dir, with_parent).await,
+        Validator::Run { dir, with_parent, limits } => serve(&dir, with_parent, limits.limits()).await,
         Validator::Voucher { dir, identity, key } => {
             let genesis = read_genesis(&dir)?;
             let registrar = keys::read(&registrar_path(&dir))?;
             let expires = now().plus(VOUCHER_LIFETIME.as_millis() as u64);
-            let identity = deepmarket_gateway::identity_hash(&registrar, &identity);
+            let identity = deepmarket_gateway::identity_hash(&registrar, &identity).map_err(Failure::user)?;
             let voucher = Voucher::sign(&registrar, &genesis.chain_id(), identity, key, expires);
             let text = serde_json::to_string_pretty(&voucher).map_err(Failure::bug)?;
             settings.output.show(&voucher, || text)
@@ -107,7 +111,8 @@ pub fn init(dir: &Path, name: &str, host: &str, ports: Ports) -> Outcome<Entry> 
 }
 
 /// Runs consensus, gateway and blob peer until a signal.
-async fn serve(dir: &Path, with_parent: bool) -> Outcome {
+async fn serve(dir: &Path, with_parent: bool, limits: GatewayLimits) -> Outcome {
+    allow_files();
     let path = dir.join("validator.toml");
     let text = fs::read_to_string(&path)
         .map_err(io(path.display()))
@@ -133,6 +138,7 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
         RegistrarPolicy::Open => Some(Registrar::open(keys::read(&registrar_path(dir))?)),
         RegistrarPolicy::Closed => None,
     };
+    let judge = judge(&genesis, &key, &stop)?;
     let own_gateway = genesis.validators.iter().find(|v| v.key == key.public()).map(|v| v.gateway.clone());
     let gateways: Vec<String> = genesis.validators.iter().map(|v| v.gateway.clone()).collect();
     let gateway = GatewayConfig {
@@ -147,6 +153,7 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
         registrar,
         own: own_gateway.unwrap_or_default(),
         gateways,
+        limits,
     };
     // A node that can't go on (a block that can't be stored, a broken invariant) must not leave a gateway that answers.
     let served = tokio::select! {
@@ -156,8 +163,38 @@ async fn serve(dir: &Path, with_parent: bool) -> Outcome {
             Err(error) => error.to_string(),
         })),
     };
+    if let Some(judge) = judge {
+        judge.abort();
+    }
     node.stop().await;
     served
+}
+
+/// The helper that computes disputed steps of audits, where this validator has a trainer. Without one it doesn't judge: the others
+/// do, and where too few of them can, the auditors' majority decides.
+fn judge(genesis: &Genesis, key: &SecretKey, stop: &CancellationToken) -> Outcome<Option<JoinHandle<()>>> {
+    let trainer = match trainer() {
+        Ok(trainer) => trainer,
+        Err(failure) => {
+            tracing::warn!("this validator can't judge disputed work: {failure}");
+            return Ok(None);
+        }
+    };
+    // Its own gateway first.
+    let (own, others): (Vec<_>, Vec<_>) = genesis.validators.iter().partition(|validator| validator.key == key.public());
+    let gateways = own.into_iter().chain(others).map(|validator| validator.gateway.clone()).collect();
+    let chain = genesis.chain_id();
+    let config = JudgeConfig { chain, key: key.clone(), client: Client::new(gateways)?.only(chain), trainer: trainer.into() };
+    Ok(Some(tokio::spawn(judge_disputes(config, stop.clone()))))
+}
+
+/// As many open files as the system allows this process: a connection is one, and many systems begin with 1024.
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn key_path(dir: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 use std::str::FromStr;
 
-use axum::{Json, extract::State};
-use deepmarket_api::{BlockView, ErrorBody};
+use axum::{Json, extract::State, http::header, response::IntoResponse};
+use deepmarket_api::{BlockView, ErrorBody, chain_bytes};
 use deepmarket_types::Height;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -70,4 +70,24 @@ pub(crate) async fn blocks(
         heights.filter_map(|height| app.chain.block(Height(height)).transpose()).collect::<Result<Vec<_>, _>>()
     };
     super::blocking(read).await?.map(Json)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RawParams {
+    /// The first block.
+    from: u64,
+}
+
+/// Canonical bytes of blocks and of their commit certificates from a height on, as many as fit into 4 MiB: borsh of a list of
+/// pairs. With the genesis document they are all that checking a chain needs. Empty from above the tip on.
+#[utoipa::path(get, path = "/v1/blocks/raw", tag = "chain", params(RawParams), responses(
+    (status = 200, description = "The blocks", body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = "default", body = ErrorBody),
+))]
+pub(crate) async fn raw(State(app): State<App>, Params(params): Params<RawParams>) -> Result<impl IntoResponse, Refusal> {
+    let read = move || app.chain.raw_blocks(Height(params.from));
+    let blocks = super::blocking(read).await??;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], chain_bytes(blocks)))
 }

@@ -4,6 +4,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
+    Extension,
     extract::State,
     response::sse::{Event, KeepAlive, KeepAliveStream, Sse},
 };
@@ -18,6 +19,7 @@ use crate::{
     app::App,
     error::Refusal,
     extract::{Id, Params},
+    limits::Guest,
 };
 
 /// Events that wait for a reader.
@@ -48,11 +50,15 @@ pub(crate) struct AfterParams {
 }
 
 /// Opens a stream that a task feeds.
-fn stream<F>(app: &App, feed: impl FnOnce(Reader) -> F) -> Result<Sse<KeepAliveStream<ReceiverStream<Sent>>>, Refusal>
+fn stream<F>(
+    app: &App,
+    guest: Guest,
+    feed: impl FnOnce(Reader) -> F,
+) -> Result<Sse<KeepAliveStream<ReceiverStream<Sent>>>, Refusal>
 where
     F: Future<Output = Result<(), Ended>> + Send + 'static,
 {
-    let permit = app.streams.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let place = app.guests.stream(guest)?;
     let (reader, events) = mpsc::channel(QUEUE);
     let (gone, stop, feed) = (reader.clone(), app.stop.clone(), feed(reader));
     tokio::spawn(async move {
@@ -61,7 +67,7 @@ where
             () = gone.closed() => {}
             () = stop.cancelled() => {}
         }
-        drop(permit);
+        drop(place);
     });
     Ok(Sse::new(ReceiverStream::new(events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
@@ -81,10 +87,11 @@ async fn send<T: Serialize>(reader: &Reader, name: &str, id: Option<u64>, value:
 ))]
 pub(crate) async fn blocks(
     State(app): State<App>,
+    Extension(guest): Extension<Guest>,
     Params(params): Params<AfterParams>,
 ) -> Result<Sse<KeepAliveStream<ReceiverStream<Sent>>>, Refusal> {
     let shared = app.clone();
-    stream(&app, move |reader| tell_blocks(shared, params.after, reader))
+    stream(&app, guest, move |reader| tell_blocks(shared, params.after, reader))
 }
 
 async fn tell_blocks(app: App, after: Option<u64>, reader: Reader) -> Result<(), Ended> {
@@ -116,6 +123,7 @@ async fn tell_blocks(app: App, after: Option<u64>, reader: Reader) -> Result<(),
 ))]
 pub(crate) async fn job(
     State(app): State<App>,
+    Extension(guest): Extension<Guest>,
     Id(id): Id<JobId>,
     Params(params): Params<AfterParams>,
 ) -> Result<Sse<KeepAliveStream<ReceiverStream<Sent>>>, Refusal> {
@@ -123,7 +131,7 @@ pub(crate) async fn job(
         return Err(Refusal::UnknownJob(id.to_string()));
     }
     let shared = app.clone();
-    stream(&app, move |reader| tell_job(shared, id, params.after.unwrap_or(0) as usize, reader))
+    stream(&app, guest, move |reader| tell_job(shared, id, params.after.unwrap_or(0) as usize, reader))
 }
 
 async fn tell_job(app: App, id: JobId, after: usize, reader: Reader) -> Result<(), Ended> {

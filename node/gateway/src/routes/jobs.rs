@@ -60,7 +60,7 @@ pub(crate) async fn job(State(app): State<App>, Id(id): Id<JobId>) -> Result<Jso
     Ok(Json(views::job(&ledger, job)))
 }
 
-fn must_exist(app: &App, id: JobId) -> Result<(), Refusal> {
+pub(super) fn must_exist(app: &App, id: JobId) -> Result<(), Refusal> {
     app.chain.ledger().job(id).map(|_| ()).ok_or_else(|| Refusal::UnknownJob(id.to_string()))
 }
 

@@ -1,6 +1,7 @@
 //! The routes, in one table: the router is built from it, and a test compares it with the OpenAPI document.
 
 mod accounts;
+mod audits;
 mod blobs;
 mod blocks;
 mod events;
@@ -51,6 +52,7 @@ pub(crate) fn table() -> Vec<Route> {
         ("get", "/v1/transactions/{id}", Ordinary, get(transactions::transaction)),
         ("get", "/v1/blocks", Ordinary, get(blocks::blocks)),
         ("get", "/v1/blocks/{height}", Ordinary, get(blocks::block)),
+        ("get", "/v1/blocks/raw", Bulk, get(blocks::raw)),
         ("get", "/v1/accounts", Ordinary, get(accounts::accounts)),
         ("get", "/v1/accounts/{id}", Ordinary, get(accounts::account)),
         ("get", "/v1/accounts/by-key/{key}", Ordinary, get(accounts::by_key)),
@@ -61,14 +63,20 @@ pub(crate) fn table() -> Vec<Route> {
         ("get", "/v1/machines", Ordinary, get(machines::machines)),
         ("get", "/v1/machines/{id}", Ordinary, get(machines::machine)),
         ("get", "/v1/machines/{id}/leases", Ordinary, get(machines::leases)),
+        ("get", "/v1/machines/{id}/audits", Ordinary, get(audits::duties)),
         ("get", "/v1/invites/{code}", Ordinary, get(machines::invite)),
         ("get", "/v1/jobs", Ordinary, get(jobs::jobs)),
         ("get", "/v1/jobs/{id}", Ordinary, get(jobs::job)),
         ("get", "/v1/jobs/{id}/history", Ordinary, get(jobs::history)),
+        ("get", "/v1/jobs/{id}/audits", Ordinary, get(audits::of_job)),
+        ("get", "/v1/jobs/{id}/receipts", Ordinary, get(audits::receipts)),
         ("get", "/v1/jobs/{id}/progress", Ordinary, get(jobs::progress)),
         ("post", "/v1/jobs/{id}/progress", Ordinary, post(jobs::report)),
         ("get", "/v1/jobs/{id}/events", Stream, get(events::job)),
         ("get", "/v1/events", Stream, get(events::blocks)),
+        ("get", "/v1/audits", Ordinary, get(audits::audits)),
+        ("get", "/v1/audits/duties", Ordinary, get(audits::judging)),
+        ("get", "/v1/audits/{id}", Ordinary, get(audits::audit)),
         ("post", "/v1/quotes", Ordinary, post(market::quote)),
         ("post", "/v1/evaluations", Ordinary, post(market::evaluate)),
         ("get", "/v1/prices", Ordinary, get(market::prices)),
@@ -91,7 +99,8 @@ pub(crate) fn table() -> Vec<Route> {
     info(
         title = "DeepMarket gateway",
         description = "A marketplace for machine-learning compute. Writes are signed transactions: there are no sessions. \
-                       Amounts are microcredits, times are milliseconds since 1970 in UTC. Every error has an ErrorBody.",
+                       Amounts are microcredits, times are milliseconds since 1970 in UTC. Every error has an ErrorBody; \
+                       with status 429 and 503 the header Retry-After says after how many seconds to try again.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
@@ -103,6 +112,7 @@ pub(crate) fn table() -> Vec<Route> {
         transactions::transaction,
         blocks::blocks,
         blocks::block,
+        blocks::raw,
         accounts::accounts,
         accounts::account,
         accounts::by_key,
@@ -113,14 +123,20 @@ pub(crate) fn table() -> Vec<Route> {
         machines::machines,
         machines::machine,
         machines::leases,
+        audits::duties,
         machines::invite,
         jobs::jobs,
         jobs::job,
         jobs::history,
+        audits::of_job,
+        audits::receipts,
         jobs::progress,
         jobs::report,
         events::job,
         events::blocks,
+        audits::audits,
+        audits::judging,
+        audits::audit,
         market::quote,
         market::evaluate,
         market::prices,

@@ -1,9 +1,10 @@
-use deepmarket_api::StatementCause;
+use deepmarket_api::{AuditTask, FindingView, StatementCause};
 use deepmarket_genesis::{Genesis, LOCAL, Validator};
 use deepmarket_types::{
-    AccountId, Action, Availability, Block, ChangeMode, Checkpoint, DailyHours, Hash, Header, Height, JobId, JobReason, JobState,
-    LeaseId, LeaseOutcome, LeaseState, MachineConfig, MachineReason, MachineState, Offer, Receipt, Resources, SecretKey,
-    Transaction, UnitPrices, Voucher, invite_key, machine_proof,
+    AccountId, Action, AuditId, AuditState, AuditVerdict, Availability, Block, ChangeMode, Checkpoint, CommitmentPlace,
+    DailyHours, Disclosure, Finding, Hash, Header, Height, JobId, JobReason, JobState, LeafProof, LeaseId, LeaseOutcome,
+    LeaseState, MachineConfig, MachineReason, MachineState, MountainRange, Offer, Receipt, Resources, RoundCommitment,
+    RoundOutcome, SecretKey, Transaction, UnitPrices, Voucher, blind, invite_key, machine_proof, seal,
 };
 
 use super::*;
@@ -95,7 +96,7 @@ impl Script {
             state_root: Hash::default(),
             transactions: Block::transactions_hash(&transactions),
             proposer: key(9).public(),
-            link: deepmarket_types::Hash::default(),
+            link: ledger.next_link(&key(9)),
         };
         let verified: Vec<_> = transactions.into_iter().map(|t| t.verify(&chain).unwrap()).collect();
         ledger.check_block(&header, &verified).unwrap();
@@ -107,6 +108,15 @@ impl Script {
         let (chain, expires) = (self.0.chain(), self.0.time().plus(60_000));
         let voucher = Voucher::sign(&key(9), &chain, Hash::of(&[seed]), key(seed).public(), expires);
         (key(seed), 0, Action::OpenAccount { voucher })
+    }
+
+    /// One block in which machines 3 and 5 are heard of.
+    fn block_with_heartbeats(&mut self, actions: Vec<(SecretKey, u64, Action)>) {
+        let heartbeat = |seed: u8| {
+            let nonce = self.0.machine_of_key(&key(seed).public()).unwrap().nonce;
+            (key(seed), nonce, Action::Heartbeat { addresses: None })
+        };
+        self.block([3, 5].map(heartbeat).into_iter().chain(actions).collect());
     }
 
     fn account(&self, seed: u8) -> &Account {
@@ -207,6 +217,103 @@ fn every_view_says_what_the_ledger_holds() {
     let view = job(ledger, ledger.job(JobId(1)).unwrap());
     assert_eq!((view.state, view.why), (JobState::Running, JobReason::Training { workers: 1, preparing: 0 }));
     assert_eq!((view.generation, view.members, view.checkpoint, view.failures), (1, vec![LeaseId(1)], kept, 0));
+}
+
+/// What every round of the audited job gives, and how its worker hides it.
+const OUTCOME: RoundOutcome =
+    RoundOutcome { inputs: Hash([1; 32]), steps: Hash([2; 32]), output: Hash([3; 32]), exchange: Hash([4; 32]), samples: 64 };
+const SALT: Hash = Hash([5; 32]);
+
+fn commitment(round: u64) -> RoundCommitment {
+    let sealed = seal(&OUTCOME.answer(), &SALT);
+    RoundCommitment { round, samples: OUTCOME.samples, total_samples: OUTCOME.samples * (round + 1), sealed }
+}
+
+#[test]
+fn an_audit_is_told_to_everybody_and_each_machine_hears_what_it_has_to_do() {
+    let mut script = Script::with_a_machine_on_offer();
+    let id = |seed: u8| MachineId::from_key(&key(seed).public());
+    // Another lender, whose machine can compute a round again.
+    script.block(vec![script.open(4)]);
+    let proof = machine_proof(&key(5), &script.0.chain(), &key(4).public(), &config());
+    script.block(vec![
+        (key(4), 0, Action::RegisterMachine { machine_key: key(5).public(), config: config(), proof }),
+        (key(4), 1, Action::Lend { machine: id(5), offer: offer(), mode: ChangeMode::AfterLease }),
+        (key(5), 0, Action::Heartbeat { addresses: Some(vec!["/ip4/127.0.0.1/tcp/4002".to_owned()]) }),
+    ]);
+    script.block_with_heartbeats(vec![(key(2), 0, Action::Borrow { spec: spec().to_bytes() })]);
+    let lease = script.0.lease(LeaseId(1)).unwrap();
+    let (worker, auditor) = if lease.machine == id(3) { (3, 5) } else { (5, 3) };
+    let place = CommitmentPlace { chain: script.0.chain(), job: JobId(1), lease: LeaseId(1), rank: 0 };
+    let leaves: Vec<Hash> = (0..10).map(|round| commitment(round).leaf(&place)).collect();
+    let mut range = MountainRange::default();
+    leaves.iter().for_each(|leaf| range.push(*leaf));
+    let receipt = |sequence: u32, rounds: u64, commitments: Hash| match receipt(sequence, LeaseOutcome::Running) {
+        Action::Receipt(receipt) => {
+            let samples = OUTCOME.samples * rounds;
+            Action::Receipt(Receipt { rounds, samples, committed: rounds, commitments, checkpoint: None, ..receipt })
+        }
+        _ => unreachable!("it is a receipt"),
+    };
+    script.block_with_heartbeats(vec![(key(worker), 0, receipt(1, 0, MountainRange::default().root()))]);
+    script.block_with_heartbeats(vec![(key(worker), 0, receipt(2, 10, range.root()))]);
+    script.block_with_heartbeats(vec![]);
+    script.block_with_heartbeats(vec![]);
+
+    // A new lender's first windows are always audited.
+    let ledger = &script.0;
+    let of = |script: &Script| audits::audit(&script.0, script.0.audit(AuditId(1)).unwrap());
+    let view = of(&script);
+    assert_eq!((view.state, view.lease, view.rank, view.machine), (AuditState::Disclosing, LeaseId(1), 0, id(worker)));
+    assert_eq!((view.sequence, view.rounds, view.round, view.is_closed()), (2, (0, 10), None, false));
+    assert!(view.status.contains("waits for the worker's inputs") && view.auditors.is_empty());
+    let [duty] = &audits::duties(ledger, id(worker))[..] else { panic!("the worker has one duty") };
+    assert_eq!((duty.task, duty.audit, duty.sequence, duty.index), (AuditTask::Disclose, AuditId(1), 2, view.index));
+    assert_eq!((duty.committed, duty.commitments, duty.rounds, duty.samples), ((0, 10), range.root(), (0, 10), (0, 640)));
+    assert_eq!((duty.deadline, duty.world), (view.since.plus(ledger.params().audit.answer_ms), 1));
+    assert_eq!((&duty.leases[..], duty.resources), (&[(0, LeaseId(1))][..], spec().demand()));
+    assert_eq!((hex::decode(&duty.spec).unwrap(), duty.disclosed.clone()), (spec().to_bytes(), None));
+    assert!(audits::duties(ledger, id(auditor)).is_empty() && audits::judging(ledger).is_empty());
+    let (lender, held) = (if worker == 3 { 1 } else { 4 }, job(ledger, ledger.job(JobId(1)).unwrap()).leases[0].held);
+    let lends = account(ledger, script.account(lender));
+    assert!(held > Credits::ZERO && lends.vests.is_some());
+    assert_eq!((lends.held, totals(ledger).held), (held, held));
+
+    let index = view.index;
+    let last = (index < 9).then(|| (commitment(9), LeafProof::of(&leaves, 9).unwrap()));
+    let proof = LeafProof::of(&leaves, index).unwrap();
+    let evidence = Hash::of(b"evidence");
+    let opening = Disclosure { audit: AuditId(1), commitment: commitment(index), salt: SALT, proof, last, evidence };
+    script.block_with_heartbeats(vec![(key(worker), 0, Action::Disclose(opening))]);
+    let [duty] = &audits::duties(&script.0, id(auditor))[..] else { panic!("the auditor has one duty") };
+    assert_eq!((duty.task, duty.same_class, duty.finding), (AuditTask::Compute, true, None));
+    let disclosed = duty.disclosed.clone().unwrap();
+    assert_eq!((disclosed.commitment, disclosed.salt, disclosed.evidence), (commitment(index), SALT, evidence));
+    assert!(audits::duties(&script.0, id(worker)).is_empty());
+    let busy = machine(&script.0, script.0.machine(id(auditor)).unwrap());
+    assert_eq!((busy.auditing, of(&script).round), (Some(AuditId(1)), Some(index)));
+
+    let blinded = blind(AuditId(1), &key(auditor).public(), &OUTCOME.answer(), &SALT);
+    let finding = Finding::Equal { blinded };
+    script.block_with_heartbeats(vec![(key(auditor), 0, Action::Commit { audit: AuditId(1), finding })]);
+    while of(&script).state == AuditState::Computing {
+        script.block_with_heartbeats(vec![]);
+    }
+    let [duty] = &audits::duties(&script.0, id(auditor))[..] else { panic!("it has to show its answer") };
+    assert_eq!((duty.task, duty.finding), (AuditTask::Reveal, Some(finding)));
+    script.block_with_heartbeats(vec![(key(auditor), 0, Action::Reveal { audit: AuditId(1), outcome: OUTCOME, salt: SALT })]);
+    let view = of(&script);
+    assert_eq!((view.state, view.closed), (AuditState::Closed(AuditVerdict::Passed), Some(script.0.time())));
+    let [told] = &view.auditors[..] else { panic!("one auditor") };
+    assert_eq!((told.finding, told.shown, told.is_false, told.is_excused), (Some(FindingView::Equal), true, false, false));
+    assert!(told.paid > Credits::ZERO);
+    assert_eq!(account(&script.0, script.account(lender)).audits_passed, 1);
+    let metrics = Metrics::default();
+    let text = metrics.text(&metrics.read(&script.0), 0);
+    for line in ["deepmarket_audits{state=\"passed\"} 1", "deepmarket_audits{state=\"computing\"} 0"] {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
+    assert!(totals(&script.0).conserved);
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use deepmarket_api::{Client, ErrorBody, VoucherRequest};
 use deepmarket_consensus::{Node, ValidatorConfig};
-use deepmarket_gateway::{Gateway, GatewayConfig, Registrar};
+use deepmarket_gateway::{Gateway, GatewayConfig, GatewayLimits, Registrar};
 use deepmarket_genesis::{Genesis, LOCAL, Validator};
 use deepmarket_job::JobSpec;
-use deepmarket_ledger::PricePolicy;
+use deepmarket_ledger::{AuditParams, PricePolicy};
 use deepmarket_net::{Net, NetConfig};
 use deepmarket_types::{
     AccountId, Action, Availability, ChainId, ChangeMode, Credits, Hash, LeaseOutcome, MachineConfig, MachineId, Offer, Receipt,
@@ -35,6 +35,7 @@ pub struct Market {
     pub gateway: Option<Gateway>,
     pub url: String,
     pub client: Client,
+    pub limits: GatewayLimits,
 }
 
 pub fn validator_key() -> SecretKey {
@@ -81,6 +82,19 @@ impl Market {
     }
 
     pub async fn start_with(registrar: bool, others: Vec<String>) -> Market {
+        Market::start_as(registrar, others, false).await
+    }
+
+    /// With audits pay is held for a while.
+    pub async fn start_with_audits() -> Market {
+        Market::start_as(true, vec![], true).await
+    }
+
+    async fn start_as(registrar: bool, others: Vec<String>, audits: bool) -> Market {
+        Market::start_limited(registrar, others, GatewayLimits::default()).await
+    }
+
+    pub async fn start_limited(registrar: bool, others: Vec<String>, limits: GatewayLimits) -> Market {
         let folder = tempfile::tempdir().unwrap();
         let (consensus, port) = (free_port(), free_port());
         let validator = Validator {
@@ -92,6 +106,9 @@ impl Market {
         let mut genesis = Genesis::from_toml(LOCAL).unwrap();
         genesis.params.idle_block_ms = 500;
         genesis.params.contact_timeout_ms = 600_000;
+        if !audits {
+            genesis.params.audit = AuditParams::default();
+        }
         // Other prices in each slot, and high ones: a receipt a millisecond after the one before is paid microcredits.
         genesis.params.price_policy = PricePolicy::Random;
         genesis.params.price_floor = fiftyfold(genesis.params.price_floor);
@@ -113,7 +130,7 @@ impl Market {
         let url = validator.gateway;
         let client = Client::new(vec![url.clone()]).unwrap();
         let stop = CancellationToken::new();
-        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client };
+        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client, limits };
         market.open_gateway(registrar, others).await;
         market
     }
@@ -132,6 +149,7 @@ impl Market {
             registrar: registrar.then(|| Registrar::open(validator_key())),
             own: self.url.clone(),
             gateways: [vec![self.url.clone()], others].concat(),
+            limits: self.limits,
         };
         self.gateway = Some(Gateway::start(config, self.stop.clone()).await.unwrap());
     }

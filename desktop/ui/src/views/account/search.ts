@@ -5,11 +5,11 @@ import type { Entry } from "../../types";
 /** A search as a test; `job-3` finds that job only, not `job-31`. */
 export function finder(query: string): (entry: Entry) => boolean {
   const words = query.toLowerCase().split(/\s+/).filter((word) => word !== "");
-  return (entry) => words.every((word) => (/^(job|lease)-\d+$/.test(word) ? ids(entry).includes(word) : text(entry).includes(word)));
+  return (entry) => words.every((word) => (/^(job|lease|audit)-\d+$/.test(word) ? ids(entry).includes(word) : text(entry).includes(word)));
 }
 
 function ids(entry: Entry): string[] {
-  return [entry.transaction, entry.job, entry.machine, entry.lease, entry.account].filter((id) => id !== null);
+  return [entry.transaction, entry.job, entry.machine, entry.lease, entry.account, entry.audit].filter((id) => id !== null);
 }
 
 const texts = new WeakMap<Entry, string>();

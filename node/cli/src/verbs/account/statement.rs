@@ -42,6 +42,7 @@ fn describe(statement: &Statement, names: &Names) -> String {
             StatementCause::Account(who) => format!("transfers with {who}"),
             StatementCause::Job(job) => format!("{}: its escrow and what came back", names.job(job)),
             StatementCause::Machine(machine) => format!("work of {}", names.machine(machine)),
+            StatementCause::Audits => "computing others' rounds again, and parts of what false work lost".to_owned(),
         };
         vec![cause, amount(line.incoming, '+'), amount(line.outgoing, '-'), line.entries.to_string()]
     });

@@ -2,6 +2,7 @@
 
 use deepmarket_api::{JobView, LedgerView, ProgressKind, Quote, Statement, StatementCause};
 use deepmarket_types::{AccountId, Credits, Event};
+use deepmarket_wallet::verification::Verification;
 use serde::Serialize;
 
 use crate::{
@@ -45,6 +46,8 @@ pub struct Report {
     pub job: JobView,
     /// The second job, unless one was enough.
     pub second: Option<JobView>,
+    /// What audits found about each of the jobs until the report was written.
+    pub verified: Vec<Verification>,
     /// What was quoted for each of the jobs, and what came.
     pub quoted: Vec<Quoted>,
     /// Why the borrower's balance is what it is.
@@ -55,13 +58,15 @@ pub struct Report {
 #[derive(Serialize)]
 pub struct AccountLine {
     /// The account's part in the demo.
-    pub name: &'static str,
+    pub name: String,
     /// The account.
     pub id: AccountId,
     /// Microcredits.
     pub before: u64,
     /// Microcredits.
     pub after: u64,
+    /// What of it came for auditing others' work, in microcredits.
+    pub audits: u64,
 }
 
 /// A job's quote beside what came.
@@ -83,7 +88,8 @@ impl Quoted {
     /// Of a job that has ended.
     pub fn of(epochs: u32, quote: &Quote, ended: &JobView) -> Quoted {
         let real_ms = ended.started.zip(ended.ended).map_or(0, |(started, ended)| ended.since(started));
-        Quoted { epochs, quoted_ms: quote.expected_ms, real_ms, quoted_cost: quote.expected_cost, real_cost: ended.paid }
+        let real_cost = [ended.paid, ended.fees].into_iter().sum();
+        Quoted { epochs, quoted_ms: quote.expected_ms, real_ms, quoted_cost: quote.expected_cost, real_cost }
     }
 
     /// How far the quoted time is from the real one, in percent of that.
@@ -110,17 +116,24 @@ impl Report {
     /// Did all hold that must hold? Exit status 0 only then. How close a quote came isn't part of it: that depends on what
     /// else the machine does while the demo runs.
     pub fn verdict(&self) -> Outcome {
-        let earned = self.accounts.iter().any(|a| a.name == "lender" && a.after > a.before);
+        let lenders = || self.accounts.iter().filter(|account| account.name.starts_with("lender"));
+        let gained: u64 = lenders().map(|account| account.after.saturating_sub(account.before)).sum();
+        let by_audits: u64 = lenders().map(|account| account.audits).sum();
         let paid_by_receipts: u64 =
             self.receipts.iter().map(|event| if let Event::Receipt { payout, .. } = event { payout.micro() } else { 0 }).sum();
         let paid = self.paid();
-        let moved: u64 = self.accounts.iter().map(|a| a.after.saturating_sub(a.before)).sum();
-        let borrowers = self.accounts.iter().find(|a| a.name == "borrower").map(|a| a.after);
+        let (held, treasury, fees) = (self.ledger.held.micro(), self.ledger.treasury.micro(), self.fees().micro());
+        let borrower = self.accounts.iter().find(|account| account.name == "borrower");
+        let (borrowers, spent) =
+            (borrower.map(|account| account.after), borrower.map(|account| account.before.saturating_sub(account.after)));
         let checks = [
             (self.conserved, "the ledger's totals don't agree"),
-            (earned, "the lender earned nothing"),
+            (gained + held > 0, "the lenders earned nothing"),
             (paid_by_receipts == paid.micro(), "the receipts' payouts are not what the jobs paid"),
-            (moved == paid.micro(), "the lender's gain is not what the jobs paid"),
+            (gained + held == paid.micro() + by_audits, "the lenders' gain, with what is held, is not what the jobs paid"),
+            (treasury + by_audits == fees, "the treasury and the auditors' pay are not what the jobs paid for audits"),
+            (spent == Some(paid.micro() + fees), "the borrower's loss is not what the jobs paid"),
+            (self.verified.iter().all(|job| job.counts.wrong + job.counts.silent == 0), "honest work was found false"),
             (self.jobs().all(|job| job.escrow.is_zero()), "a closed job still holds an escrow"),
             (self.accuracy == self.reported_accuracy, "the fetched model's accuracy is not what the workers reported"),
             (self.statement.balanced && adds_up(&self.statement, borrowers), "the borrower's statement doesn't add up"),
@@ -135,6 +148,10 @@ impl Report {
         self.jobs().map(|job| job.paid).sum()
     }
 
+    fn fees(&self) -> Credits {
+        self.jobs().map(|job| job.fees).sum()
+    }
+
     fn jobs(&self) -> impl Iterator<Item = &JobView> {
         std::iter::once(&self.job).chain(&self.second)
     }
@@ -142,21 +159,36 @@ impl Report {
     /// The report for people. What matters most stands last: that is where a terminal's reader looks.
     pub fn describe(&self) -> String {
         let percent = |share: Option<f64>| share.map_or("not a classification".into(), |a| format!("{:.2} %", a * 100.0));
-        let LedgerView { minted, purses, escrow, .. } = &self.ledger;
+        let LedgerView { minted, purses, escrow, held, treasury, .. } = &self.ledger;
         let kept = if self.conserved { "conserved" } else { "NOT CONSERVED" };
-        let summary = [
+        let mut summary = vec![
             ("test accuracy, computed here", percent(self.accuracy)),
             ("test accuracy, as reported", percent(self.reported_accuracy)),
             ("wall time of the job", output::duration((self.wall_s * 1000.0) as u64)),
             ("bytes exchanged by workers", output::bytes(self.bytes_exchanged)),
             ("paid to lenders", credits(self.paid())),
-            ("the borrower's balance", sentence(&self.statement)),
-            ("ledger", format!("{minted} minted = {purses} in purses + {escrow} in escrow: {kept}")),
         ];
+        for job in self.verified.iter().filter(|job| job.is_audited()) {
+            let open = if job.is_open() { " (goes on; the demo doesn't wait for it)" } else { "" };
+            summary.push(("work computed again", format!("{}: {}{open}", job.job, job.sentence())));
+        }
+        if !held.is_zero() {
+            let last = self.verified.iter().filter_map(|job| job.vests).max();
+            let last = last.map(|last| format!(": the last of it vests at {}", output::time(last)));
+            summary.push(("held of the lenders' pay", format!("{}{}", credits(*held), last.unwrap_or_default())));
+        }
+        let others = match (held.is_zero(), treasury.is_zero()) {
+            (true, true) => String::new(),
+            _ => format!(" + {held} held + {treasury} in the treasury"),
+        };
+        summary.extend([
+            ("the borrower's balance", sentence(&self.statement)),
+            ("ledger", format!("{minted} minted = {purses} in purses + {escrow} in escrow{others}: {kept}")),
+        ]);
         let accounts = self.accounts.iter().map(|a| {
             let show = |micro| credits(Credits::from_micro(micro));
             let sign = if a.after >= a.before { "+" } else { "-" };
-            vec![a.name.to_owned(), show(a.before), show(a.after), format!("{sign}{}", show(a.after.abs_diff(a.before)))]
+            vec![a.name.clone(), show(a.before), show(a.after), format!("{sign}{}", show(a.after.abs_diff(a.before)))]
         });
         format!(
             "{}\n{}\n{}\n{}\n{}",
@@ -220,6 +252,7 @@ fn sentence(statement: &Statement) -> String {
             StatementCause::Account(other) => format!("{amount} {} {other}", if comes { "from" } else { "to" }),
             StatementCause::Job(job) => format!("{amount} for {job}"),
             StatementCause::Machine(machine) => format!("{amount} earned by {machine}"),
+            StatementCause::Audits => format!("{amount} for audits"),
         };
     }
     let balance: Credits = [statement.granted, statement.earned].into_iter().sum();

@@ -5,9 +5,11 @@ mod metrics;
 mod quote;
 pub mod record;
 mod show;
+mod verify;
 
 pub use quote::describe as describe_quote;
 pub use show::{describe, receipts_table};
+pub use verify::wait as wait_for_audits;
 
 use std::{fs, path::Path};
 
@@ -28,19 +30,27 @@ use crate::{
 
 pub async fn run(settings: &Settings, verb: Job) -> Outcome {
     match verb {
-        Job::Quote { file } => quote::run(settings, &file).await,
-        Job::Submit { file, follow } => submit_verb(settings, &file, follow).await,
+        Job::Quote { file, audit } => quote::run(settings, &file, audit).await,
+        Job::Submit { file, audit, follow } => submit_verb(settings, &file, audit, follow).await,
         Job::Ls { all } => show::list(settings, all).await,
         Job::Show { job } => show::run(settings, job).await,
         Job::Logs { job, follow } => logs::run(settings, job, follow).await,
         Job::Metrics { job, follow, csv } => metrics::run(settings, job, follow, csv).await,
+        Job::Verify { job, wait } => verify::run(settings, job, wait).await,
         Job::Cancel { job } => {
             let client = settings.client()?;
             client.act(&settings.signer()?, Action::Cancel { job }).await?;
             let job = jobs::fetch(&client, job).await?;
             settings.output.show(&job, || {
-                let came_back = credits(job.budget.saturating_sub(job.paid));
-                format!("{} is {}; {} were paid for work done, {came_back} came back", job.id, job.status, credits(job.paid))
+                let spent = [job.paid, job.fees].into_iter().sum();
+                let fees = if job.fees.is_zero() { String::new() } else { format!(" and {} for audits", credits(job.fees)) };
+                let came_back = credits(job.budget.saturating_sub(spent));
+                format!(
+                    "{} is {}; {} were paid for work done{fees}, {came_back} came back",
+                    job.id,
+                    job.status,
+                    credits(job.paid)
+                )
             })?;
             if job.checkpoint.is_some() {
                 settings.output.next(format!("deepmarket job result {} fetches its last checkpoint", job.id));
@@ -54,9 +64,14 @@ pub async fn run(settings: &Settings, verb: Job) -> Outcome {
 }
 
 /// Reads a job file; names of datasets are those that `data add` gave, and jobs are the market's.
-async fn read_spec(client: &Client, file: &Path, datasets: &Datasets) -> Outcome<JobSpec> {
+/// `audit` is the audit rate that is wanted whatever the file says, in percent.
+async fn read_spec(client: &Client, file: &Path, datasets: &Datasets, audit: Option<u8>) -> Outcome<JobSpec> {
     let text = text_of(file)?;
-    jobs::read_spec(client, &text, datasets).await.map_err(|failure| about_spec(failure, file))
+    let mut spec = jobs::read_spec(client, &text, datasets).await.map_err(|failure| about_spec(failure, file))?;
+    if let Some(percent) = audit {
+        spec.budget.audit_percent = percent;
+    }
+    Ok(spec)
 }
 
 /// Reads a job file whose names are resolved by the caller.
@@ -89,9 +104,9 @@ pub async fn known(client: &Client, job: JobId) -> Outcome<Known> {
     Ok(Known { record, workers })
 }
 
-async fn submit_verb(settings: &Settings, file: &Path, follow: bool) -> Outcome {
+async fn submit_verb(settings: &Settings, file: &Path, audit: Option<u8>, follow: bool) -> Outcome {
     let client = settings.client()?;
-    let spec = read_spec(&client, file, &settings.datasets()).await?;
+    let spec = read_spec(&client, file, &settings.datasets(), audit).await?;
     let quote = jobs::quote(&client, &spec).await?;
     settings.output.say(describe_quote(&spec, &quote));
     let job = jobs::submit(&client, &settings.signer()?, &spec).await?;

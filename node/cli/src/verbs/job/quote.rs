@@ -12,9 +12,9 @@ use crate::{
     verbs::market::slot_name,
 };
 
-pub async fn run(settings: &Settings, file: &Path) -> Outcome {
+pub async fn run(settings: &Settings, file: &Path, audit: Option<u8>) -> Outcome {
     let client = settings.client()?;
-    let spec = super::read_spec(&client, file, &settings.datasets()).await?;
+    let spec = super::read_spec(&client, file, &settings.datasets(), audit).await?;
     let quote = jobs::quote(&client, &spec).await?;
     settings.output.show(&quote, || describe(&spec, &quote))?;
     settings.output.next(format!("deepmarket job submit {} --follow", file.display()));
@@ -51,11 +51,24 @@ pub fn describe(spec: &JobSpec, quote: &Quote) -> String {
         ("workers", workers(spec, quote)),
         ("expected start", start(quote.expected_start, now, "when enough machines are free")),
         ("expected time", quote.expected_ms.map_or("unknown (no measured machine)".into(), output::duration)),
+        ("audits", audits(quote)),
         ("expected cost", credits(expected_cost(quote))),
         ("budget (the most it can cost)", budget(quote)),
     ];
     let summary = output::table(&["quote", ""], &[], summary.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
     format!("credits\n{slots}\n{summary}")
+}
+
+/// How much of the work other machines compute again, and what that costs.
+fn audits(quote: &Quote) -> String {
+    match quote.audit_permille {
+        0 => "none: this work isn't computed again by others".into(),
+        rate => format!(
+            "{} of the receipts at least; costs {} on top of the workers' pay (all costs here include it)",
+            output::permille(rate),
+            output::permille(quote.fee_permille)
+        ),
+    }
 }
 
 fn start(at: Option<TimeMs>, now: TimeMs, unknown: &str) -> String {
@@ -131,6 +144,8 @@ mod tests {
             slots: vec![slot(0, 43_200_000, false), slot(1, 64_800_000, true), slot(2, 0, true), slot(3, 21_600_000, true)],
             parameters: 20_490,
             ram_mib: 100,
+            audit_permille: 500,
+            fee_permille: 112,
         };
         let text = describe(&spec, &quote);
         for part in [
@@ -142,10 +157,13 @@ mod tests {
             "3 now (2 to 3 wanted",
             "90 s",
             "20 credits: covers it",
+            "50.0 % of the receipts at least; costs 11.2 % on top",
         ] {
             assert!(text.contains(part), "'{part}' is not in:\n{text}");
         }
         assert!(text.find("12-18").unwrap() < text.find("18-24").unwrap(), "the running slot is first");
+        quote.audit_permille = 0;
+        assert!(describe(&spec, &quote).contains("isn't computed again"));
         (quote.covered, quote.enough, quote.expected_start) = (false, false, Some(now.plus(21_600_000)));
         let text = describe(&spec, &quote);
         for part in ["24.000003 credits", "20 credits: NOT ENOUGH", "not enough now: the job waits", "in 6 h 0 min"] {

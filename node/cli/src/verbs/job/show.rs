@@ -1,7 +1,11 @@
-use deepmarket_api::JobView;
+use deepmarket_api::{JobView, LeaseView};
 use deepmarket_job::Kind;
-use deepmarket_types::{Event, JobId, JobReason, JobState, LeaseId, PanicReason, TimeMs};
-use deepmarket_wallet::{jobs, words};
+use deepmarket_types::{Credits, Event, JobId, JobReason, JobState, LeaseId, PanicReason, TimeMs};
+use deepmarket_wallet::{
+    jobs,
+    verification::{self, Counts},
+    words,
+};
 
 use super::{
     metrics,
@@ -56,9 +60,13 @@ pub async fn run(settings: &Settings, job: JobId) -> Outcome {
     let history = jobs::history(&client, job).await?;
     let record = Record::of(client.all_progress(job).await?);
     let times = record.times();
-    let value = serde_json::json!({ "job": view, "history": history, "workers": times, "epochs": record.epochs() });
+    let audits = client.audits(job).await?;
+    let found = verification::counts(&audits, &history);
+    let value = serde_json::json!({
+        "job": view, "history": history, "workers": times, "epochs": record.epochs(), "verification": found, "audits": audits,
+    });
     settings.output.show(&value, || {
-        let mut parts = vec![describe(&view), metrics::curves(&view, &record, settings.output.canvas())];
+        let mut parts = vec![describe_with(&view, Some(&found)), metrics::curves(&view, &record, settings.output.canvas())];
         if !times.is_empty() {
             parts.push(format!("where the workers' time went\n{}", times_table(&times, &view.leases)));
         }
@@ -105,6 +113,11 @@ fn why(job: &JobView, now: TimeMs) -> String {
 
 /// A job for people.
 pub fn describe(job: &JobView) -> String {
+    describe_with(job, None)
+}
+
+/// A job for people, with what audits found.
+fn describe_with(job: &JobView, found: Option<&Counts>) -> String {
     let mut rows = vec![
         ("job", format!("{} '{}'", job.id, job.name)),
         ("state", words::job_state(&job.state).to_owned()),
@@ -114,6 +127,19 @@ pub fn describe(job: &JobView) -> String {
         ("paid", credits(job.paid)),
         ("in escrow", credits(job.escrow)),
     ];
+    if job.audit_permille > 0 {
+        let rate = format!("{} of the receipts at least, for {} so far", output::permille(job.audit_permille), credits(job.fees));
+        rows.push(("audits", rate));
+        rows.extend(found.map(|found| ("found", found.sentence(true))));
+        let sum = |part: fn(&LeaseView) -> Credits| job.leases.iter().map(part).sum::<Credits>();
+        let (held, lost) = (sum(|lease| lease.held), sum(|lease| lease.forfeited));
+        if !held.is_zero() {
+            rows.push(("of the pay, held", format!("{} until it vests", credits(held))));
+        }
+        if !lost.is_zero() {
+            rows.push(("of the pay, lost", format!("{}: false work, or work that wasn't shown", credits(lost))));
+        }
+    }
     match (job.started, job.ended) {
         (Some(started), Some(ended)) => rows.insert(4, ("ran for", output::duration(ended.since(started)))),
         (Some(started), None) => rows.insert(4, ("started", output::time(started))),
@@ -184,7 +210,7 @@ pub fn receipts_table<'a>(events: impl Iterator<Item = &'a Event>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use deepmarket_types::{AccountId, Checkpoint, Credits, Hash};
+    use deepmarket_types::{AccountId, Checkpoint, Hash};
 
     use super::*;
 
@@ -206,6 +232,8 @@ mod tests {
             budget: Credits::from_credits(20),
             escrow: Credits::ZERO,
             paid: Credits::ZERO,
+            fees: Credits::from_micro(1_500),
+            audit_permille: 100,
             leases: Vec::new(),
             result: None,
             checkpoint: None,
@@ -243,5 +271,15 @@ mod tests {
         let mut open = job(JobState::Recovering, JobReason::Recovering { preparing: 0 });
         open.generation = 3;
         assert!(describe(&open).contains("nobody trains it now, after 2 changes"));
+    }
+
+    #[test]
+    fn an_audited_job_says_how_much_is_computed_again_and_what_was_found() {
+        let open = job(JobState::Running, JobReason::Preparing);
+        let found = Counts { windows: 9, audited: 2, passed: 2, ..Counts::default() };
+        let text = describe_with(&open, Some(&found));
+        for part in ["10.0 % of the receipts at least, for 0.0015 credits so far", "2 of 9 windows", "all equal"] {
+            assert!(text.contains(part), "'{part}' is not in:\n{text}");
+        }
     }
 }

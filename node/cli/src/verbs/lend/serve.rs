@@ -29,7 +29,7 @@ pub async fn serve(client: &Client, folder: &Path, reach: &Reach, stop: Cancella
         client: client.clone(),
         listen: vec![listen.to_owned()],
         announce: reach.public_address.clone(),
-        trainer: trainer()?,
+        trainer: trainer()?.into(),
     };
     deepmarket_worker::run(config, stop).await.map_err(of_worker)
 }

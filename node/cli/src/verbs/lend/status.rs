@@ -37,12 +37,14 @@ pub async fn run(settings: &Settings, all: bool, name: Option<&str>) -> Outcome 
     Ok(())
 }
 
-/// Waits until the market is in contact with so many of the owner's machines.
-pub async fn wait_until_idle(client: &Client, owner: &SecretKey, count: usize) -> Outcome {
-    let owner = AccountId::from_key(&owner.public());
+/// Waits until the market is in contact with so many of the owners' machines.
+pub async fn wait_until_idle(client: &Client, owners: &[SecretKey], count: usize) -> Outcome {
     let deadline = Instant::now() + CONTACT_DEADLINE;
     loop {
-        let machines = client.machines(Some(owner)).await?;
+        let mut machines = Vec::new();
+        for owner in owners {
+            machines.extend(client.machines(Some(AccountId::from_key(&owner.public()))).await?);
+        }
         let ready = machines.iter().filter(|m| matches!(m.state, MachineState::Idle | MachineState::InUse)).count();
         if ready >= count {
             return Ok(());
@@ -92,6 +94,24 @@ pub fn why(machine: &MachineView, clock: &MarketClock) -> String {
     }
 }
 
+/// Earned, and held until the work can't be found false any more.
+fn held(machine: &MachineView, clock: &MarketClock) -> String {
+    match machine.vests {
+        Some(vests) => format!("{}, the last of it vests at {}", output::credits(machine.held), clock.show(vests)),
+        None => output::credits(machine.held),
+    }
+}
+
+fn audits(machine: &MachineView) -> String {
+    let now = machine.auditing.map(|audit| format!("computes {audit} now; ")).unwrap_or_default();
+    let strikes = match machine.strikes {
+        0 => "no strike".to_owned(),
+        1 => "1 strike".to_owned(),
+        strikes => format!("{strikes} strikes"),
+    };
+    format!("{now}{} of its owner's work found right, {strikes}", machine.audits_passed)
+}
+
 fn describe(m: &MachineView, clock: &MarketClock) -> String {
     let leases = m.leases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let observed = match m.observed_speed {
@@ -113,6 +133,8 @@ fn describe(m: &MachineView, clock: &MarketClock) -> String {
         ("speed", format!("{} million multiply-adds/s measured; {observed}", m.config.speed)),
         ("has", offer::resources(&m.config.resources)),
         ("earned", output::credits(m.earned)),
+        ("held", held(m, clock)),
+        ("audits", audits(m)),
         ("market's clock", clock.zone()),
     ];
     if let Some(pending) = m.pending {
@@ -159,6 +181,11 @@ mod tests {
             leases_lost: 1,
             leases: vec![LeaseId(7)],
             earned: Credits::from_micro(1_500_000),
+            held: Credits::from_micro(2_500),
+            vests: Some(TimeMs(1_795_615_200_000)),
+            auditing: Some(deepmarket_types::AuditId(4)),
+            audits_passed: 6,
+            strikes: 0,
         }
     }
 
@@ -181,6 +208,13 @@ mod tests {
         machine.observed_speed = 999;
         machine.pending = machine.offer;
         let text = describe(&machine, &clock);
+        for part in [
+            "0.0025 credits, the last of it vests at 2026-11-25 14:00",
+            "computes audit-4 now; 6 of its owner's work",
+            "no strike",
+        ] {
+            assert!(text.contains(part), "'{part}' is not in:\n{text}");
+        }
         for part in
             ["once its leases have ended", "3 leases served, 1 lost", "999 as its leases showed it", "1234 million", "lease-7"]
         {

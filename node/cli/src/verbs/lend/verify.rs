@@ -1,7 +1,10 @@
 use std::{fs, path::Path};
 
 use deepmarket_types::MachineConfig;
-use deepmarket_wallet::{files::write_whole, this_computer::Measurement};
+use deepmarket_wallet::{
+    files::{make_private_folder, write_whole},
+    this_computer::Measurement,
+};
 
 use super::machine;
 use crate::{
@@ -23,6 +26,8 @@ pub async fn run(settings: &Settings, name: &str) -> Outcome {
 
 /// Measures this machine with the trainer that will run on it, and keeps the result in its folder.
 pub async fn measure(folder: &Path, name: &str) -> Outcome<MachineConfig> {
+    // The machine's key will lie there, too.
+    make_private_folder(folder)?;
     let config = deepmarket_worker::measure(&trainer()?, name, folder).await.map_err(of_worker)?;
     let measurement = Measurement { measured: now(), config };
     let text = serde_json::to_string_pretty(&measurement).map_err(Failure::bug)?;

@@ -1,0 +1,204 @@
+//! Thousands of random blocks of a market with audits: honest machines, fakers, liars, sleepers, validators that hold links back.
+//! After every block everything must hold, and in the end nobody honest was punished and every faker that was checked was found.
+
+#[path = "support/cast.rs"]
+mod cast;
+mod support;
+
+use std::collections::BTreeMap;
+
+use cast::{Character::*, *};
+use deepmarket_ledger::{AuditParams, Params};
+use deepmarket_types::*;
+use support::*;
+
+/// Markets of a default run, and blocks of each; `DEEPMARKET_RANDOM_MARKETS` asks for more.
+const MARKETS: u64 = 24;
+const BLOCKS: u64 = 160;
+
+/// SplitMix64: small, seeded, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn percent(&mut self, share: u64) -> bool {
+        self.below(100) < share
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        (!of.is_empty()).then(|| of[self.below(of.len() as u64) as usize])
+    }
+}
+
+/// One account each, so that whoever has a strike is known. One alone finds inputs unusable: two together would be believed. The
+/// fakers' steps aren't those that the liars make up.
+const MACHINES: [(u8, u8, cast::Character); 12] = [
+    (1, 1, Honest),
+    (2, 2, Fakes(0)),
+    (3, 3, Honest),
+    (4, 4, Lies),
+    (5, 5, Honest),
+    (6, 6, SaysYes),
+    (7, 7, Honest),
+    (8, 8, Fakes(3)),
+    (10, 10, Honest),
+    (11, 11, LiesAndHides),
+    (12, 12, FindsUnusable),
+    (13, 13, NeverShows),
+];
+
+fn params(random: &mut Random) -> Params {
+    let audit = AuditParams {
+        floor_permille: 200 + random.below(500) as u32,
+        first_windows: random.below(4) as u32,
+        canary_permille: random.below(300) as u32,
+        fee_permille: random.below(200) as u32,
+        max_open: 1 + random.below(4) as u32,
+        strikes: 1 + random.below(3) as u32,
+        ..audited().audit
+    };
+    Params { audit, max_open_jobs_per_account: 6, ..audited() }
+}
+
+/// What happens beside the work: jobs come and go, machines are withdrawn, offered, switched off and on.
+fn happenings(random: &mut Random, cast: &mut Cast) -> Vec<VerifiedTransaction> {
+    let mut words = Vec::new();
+    let ledger = &cast.market.ledger;
+    if random.percent(20) {
+        let owner = random.pick(&[9, 9, 9, 1, 4, 2]).expect("one of them");
+        let workers = 1 + random.below(3) as u32;
+        let mut asked = spec(workers, workers + random.below(3) as u32, 20_000 + random.below(1_000_000));
+        asked.budget.audit_percent = random.below(3) as u8 * 30;
+        words.push(cast.market.next(person(owner), Action::Borrow { spec: asked.to_bytes() }));
+    }
+    let open: Vec<(JobId, AccountId)> =
+        ledger.jobs().filter(|job| !job.state.is_closed()).map(|job| (job.id, job.owner)).collect();
+    if let Some((job, owner)) = random.pick(&open).filter(|_| random.percent(3)) {
+        let key = ledger.account(owner).expect("it exists").key;
+        if words.iter().all(|word| word.body().signer != key) {
+            words.push(cast.market.next(key, Action::Cancel { job }));
+        }
+    }
+    let (owner, number, _) = random.pick(&MACHINES).expect("there are some");
+    if words.iter().all(|word| word.body().signer != person(owner)) && random.percent(6) {
+        let (machine, mode) = (machine(number), if random.percent(50) { ChangeMode::AtOnce } else { ChangeMode::AfterLease });
+        words.push(cast.market.next(
+            person(owner),
+            match random.percent(30) {
+                true => Action::Withdraw { machine, mode },
+                false => Action::Lend { machine, offer: offer(cores(1)), mode },
+            },
+        ));
+    }
+    words
+}
+
+fn receipts(random: &mut Random, cast: &mut Cast) -> Vec<VerifiedTransaction> {
+    let leases: Vec<(LeaseId, MachineId)> =
+        cast.market.ledger.leases().filter(|lease| lease.is_active()).map(|lease| (lease.id, lease.machine)).collect();
+    let mut words = Vec::new();
+    for (lease, machine) in leases {
+        if cast.asleep.contains(&machine) || !random.percent(50) {
+            continue;
+        }
+        let mut word = cast.receipt(lease);
+        let joined = cast.market.ledger.lease(lease).is_some_and(|lease| lease.joined.is_some());
+        let Action::Receipt(mut receipt) = word.body().action.clone() else { unreachable!("it is a receipt") };
+        if joined && random.percent(3) {
+            receipt.outcome = LeaseOutcome::Finished(Hash::of(&receipt.job.0.to_le_bytes()));
+            receipt.parameters = Hash::of(b"final");
+            word = cast.market.next(word.body().signer, Action::Receipt(receipt));
+        }
+        words.push(word);
+    }
+    words
+}
+
+fn named(is_faker: bool, verdict: AuditVerdict) -> String {
+    format!("{} {verdict:?}", if is_faker { "faker" } else { "other" })
+}
+
+/// Checks what a market with this seed came to; tells how many audits ended in which way, by what the worker was.
+fn play_market(seed: u64, seen: &mut BTreeMap<String, u64>) {
+    let mut random = Random(seed);
+    let params = params(&mut random);
+    let mut cast = Cast::new(params, &MACHINES);
+    let mut said: Vec<VerifiedTransaction> = Vec::new();
+    for block in 0..BLOCKS {
+        // The end is quiet: what is open can come to its end.
+        let is_quiet = block + 30 > BLOCKS;
+        cast.market.holds_back = random.percent(8);
+        cast.market.passes = random.percent(5);
+        if random.percent(4) && !is_quiet {
+            let (_, number, _) = random.pick(&MACHINES).expect("there are some");
+            let id = machine(number);
+            if !cast.asleep.remove(&id) {
+                cast.asleep.insert(id);
+            }
+        }
+        let mut words = cast.answers();
+        words.retain(|_| random.percent(80));
+        if !is_quiet {
+            words.extend(happenings(&mut random, &mut cast));
+            words.extend(receipts(&mut random, &mut cast));
+        }
+        // Some say again what was said before, and some say what others should.
+        for _ in 0..random.below(3) {
+            if let Some(again) = (!said.is_empty()).then(|| said[random.below(said.len() as u64) as usize].clone()) {
+                let body = again.body().clone();
+                let signer = if random.percent(50) { body.signer } else { machine_key(1 + random.below(13) as u8) };
+                let again = transaction(signer, body.nonce, body.expires, body.action);
+                if words.iter().all(|word| word.id() != again.id()) {
+                    words.push(again);
+                }
+            }
+        }
+        said.extend(words.iter().filter(|word| word.body().nonce == 0).cloned());
+        let ms = if is_quiet { 2_000 } else { 200 + random.below(4_000) };
+        cast.say(ms, words);
+    }
+
+    let ledger = &cast.market.ledger;
+    let character = |id: MachineId| cast.character(id);
+    for (_, number, character) in MACHINES {
+        let strikes = cast.account(number).strikes;
+        let is_cheater = matches!(character, Fakes(_) | Lies | LiesAndHides | SaysYes);
+        assert!(strikes == 0 || is_cheater, "market {seed}: {character:?} has {strikes} strikes");
+    }
+    for audit in ledger.audits() {
+        let is_faker = matches!(character(audit.machine), Fakes(_));
+        if let AuditState::Closed(verdict) = audit.state {
+            *seen.entry(named(is_faker, verdict)).or_default() += 1;
+            assert!(!is_faker || verdict != AuditVerdict::Passed, "market {seed}: {} let a faker pass", audit.id);
+            assert!(is_faker || verdict != AuditVerdict::False, "market {seed}: {} punished an honest worker", audit.id);
+        }
+        for auditor in audit.auditors.iter().filter(|auditor| auditor.is_false) {
+            let character = character(auditor.machine);
+            assert!(matches!(character, Lies | LiesAndHides | SaysYes), "market {seed}: {character:?} was called false");
+        }
+    }
+}
+
+#[test]
+fn in_random_markets_nobody_honest_is_punished_and_no_faker_passes() {
+    let markets = std::env::var("DEEPMARKET_RANDOM_MARKETS").ok().and_then(|count| count.parse().ok()).unwrap_or(MARKETS);
+    let mut seen = BTreeMap::new();
+    (0..markets).for_each(|seed| play_market(seed, &mut seen));
+    println!("audits by worker and verdict: {seen:?}");
+    for expected in
+        [(false, AuditVerdict::Passed), (true, AuditVerdict::False), (false, AuditVerdict::Silent), (false, AuditVerdict::Void)]
+    {
+        assert!(seen.get(&expected).is_some_and(|count| *count > 0), "{expected:?} never happened");
+    }
+}
