@@ -218,6 +218,11 @@ impl Worker {
         self.averages.push(Rc::new(floats_to_bytes(average)));
     }
 
+    /// Did it compute the round before, so that it knows its parameters?
+    pub fn knows_before(&self, round: u64) -> bool {
+        self.leaves.last().is_some_and(|leaf| leaf.commitment.round + 1 == round)
+    }
+
     /// Rounds that it committed to, and the root over them.
     pub fn commitments(&self) -> (u64, Hash) {
         (self.range.leaves(), self.range.root())

@@ -304,7 +304,7 @@ impl<'a> World<'a> {
         if !training.members.is_empty() {
             for &lease in &job.members {
                 let sequence = self.chain.ledger.lease(lease).expect("it is a member").sequence + 1;
-                if let Some(cheat) = self.plant(lease, sequence, training.members.len(), training.setting.task.is_local()) {
+                if let Some(cheat) = self.plant(lease, sequence, &training) {
                     cheats.insert(lease, cheat);
                 }
             }
@@ -369,15 +369,16 @@ impl<'a> World<'a> {
     }
 
     /// Does this worker cheat in this window? Remembers it if so.
-    fn plant(&mut self, lease: LeaseId, sequence: u32, team: usize, is_local: bool) -> Option<Kind> {
+    fn plant(&mut self, lease: LeaseId, sequence: u32, training: &Training) -> Option<Kind> {
         let of = self.chain.ledger.lease(lease).expect("it is active");
         let (machine, lender) = (of.machine, self.machines[&of.machine]);
         let Lender { kind, habit, .. } = self.lenders[lender];
         self.lenders[lender].windows += 1;
         let kind = kind.filter(|kind| !kind.is_auditor() && self.quota[kind] > 0)?;
         let is_possible = match kind {
-            Kind::FewerSteps => is_local,
-            Kind::CopiesAnother => team > 1,
+            Kind::FewerSteps => training.setting.task.is_local(),
+            Kind::OldParameters => self.workers[&lease].knows_before(training.round),
+            Kind::CopiesAnother => training.members.len() > 1,
             _ => true,
         };
         let is_time = self.lenders[lender].windows > habit.honest_windows && self.dice.roll(100) < habit.percent;
