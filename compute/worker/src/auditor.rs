@@ -86,7 +86,9 @@ fn judge_answer(
             let theirs = theirs.ok_or_else(|| ReplayError::Unusable("the update has another length".into()))?;
             match closeness(&theirs, &computed.values, mode) {
                 Closeness::Same => {}
-                Closeness::Unclear => return Err(ReplayError::Unable("the update is neither close to its own nor far from it".into())),
+                Closeness::Unclear => {
+                    return Err(ReplayError::Unable("the update is neither close to its own nor far from it".into()));
+                }
                 Closeness::Other => return Ok(Found::Different(own)),
             }
             let claimed = claimed_outcome(&own, update, evidence);
