@@ -247,7 +247,7 @@ fn where_enough_are_honest_and_awake_every_faker_that_was_audited_is_punished_an
         assert_eq!(strikes.iter().sum::<usize>(), found, "market {seed}: one strike for each");
         punished += found;
     }
-    assert!(punished > 20, "{punished} fakers were found");
+    assert!(punished > 5, "{punished} fakers were found");
 }
 
 #[test]
