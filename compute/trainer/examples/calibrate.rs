@@ -13,6 +13,7 @@ use deepmarket_job::{
 use deepmarket_trainer::{Trainer, determinism_class};
 use deepmarket_types::Hash;
 
+#[allow(dead_code)] // Only distances are measured here.
 #[path = "../../worker/src/tolerance.rs"]
 mod tolerance;
 

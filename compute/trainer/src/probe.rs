@@ -33,12 +33,18 @@ fn digits(digest: &Hash) -> String {
 
 /// What of the CPU the kernels choose by: on x86-64 one with fused multiply-adds or one without. Wider registers (AVX-512) aren't used, and
 /// AVX2 without fused multiply-adds gives the bits of SSE2.
+#[cfg(target_arch = "x86_64")]
 fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    return if is_x86_feature_detected!("fma") { "avx2+fma" } else { "sse2" };
-    #[cfg(target_arch = "aarch64")]
-    return if std::arch::is_aarch64_feature_detected!("neon") { "neon" } else { "scalar" };
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    if is_x86_feature_detected!("fma") { "avx2+fma" } else { "sse2" }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn instruction_set() -> &'static str {
+    if std::arch::is_aarch64_feature_detected!("neon") { "neon" } else { "scalar" }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn instruction_set() -> &'static str {
     "scalar"
 }
 

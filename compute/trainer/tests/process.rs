@@ -162,7 +162,7 @@ fn an_auditor_and_a_judge_in_other_processes_get_what_the_worker_got() {
         assert_eq!([inputs, steps_root(&steps), output], expected);
 
         let mut judges = start(2, &spec, &dataset);
-        let mut last = None;
+        let mut last: Option<Hash> = None;
         for (step, hash) in (0..).zip(&steps) {
             let Reply::Saved { state, .. } = auditor.ask(&Request::SaveStep { round: 6, step }) else { panic!("not saved") };
             match judges[1].ask(&Request::Step { round: 6, step, state }) {
