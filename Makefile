@@ -41,6 +41,10 @@ test: test-packages mnist ## Run the whole test suite (it builds the programs it
 	@cargo test --release --locked
 	@cargo test --release --locked -p deepmarket-window-tests
 
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers of bytes from outside, a minute each (SECONDS=60), or RUNS=10000000 inputs each; TARGETS="block frame"
+	@RUNS=$(RUNS) SECONDS_EACH=$(SECONDS) scripts/fuzz.sh $(TARGETS)
+
 .PHONY: bench
 bench: build mnist ## Measure trainer, workers and ledger; prints a table, writes bench.json
 	@$(BIN)/bench $(ARGS)

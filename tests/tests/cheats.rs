@@ -14,7 +14,7 @@ use std::{
 use deepmarket_api::Client;
 use deepmarket_tests::{Market, my_turn, program, wait_for};
 use deepmarket_worker::{
-    WorkerConfig,
+    Means, TrainerProgram, WorkerConfig,
     testing::{Cheat, Lie, Real, lying_trainer},
 };
 use serde_json::Value;
@@ -69,7 +69,9 @@ fn main() {
             let serve = |from, to| deepmarket_trainer::serve(&mut { from }, &mut { to }).expect("the pipes stay open");
             lying_trainer(&lie.parse::<Lie>().expect("a lie"), || Real::in_a_thread(serve)).expect("the pipes stay open");
         }
-        ["lying-agent", cheat, folder, gateways] => lying_agent(cheat.parse().expect("a cheat"), Path::new(folder), gateways),
+        ["lying-agent", cheat, trainer, folder, gateways] => {
+            lying_agent(cheat.parse().expect("a cheat"), Path::new(trainer), Path::new(folder), gateways);
+        }
         _ => {
             const NAME: &str = "cheaters_lose_their_pay_and_honest_people_do_not";
             if words.contains(&"--list") {
@@ -85,14 +87,16 @@ fn main() {
 }
 
 /// Serves a machine that was offered before.
-fn lying_agent(cheat: Cheat, folder: &Path, gateways: &str) {
+fn lying_agent(cheat: Cheat, trainer: &Path, folder: &Path, gateways: &str) {
+    tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing_subscriber::filter::LevelFilter::INFO).init();
     let key = deepmarket_wallet::keys::read(&folder.join("key.json")).expect("the machine was registered");
     let client = Client::new(gateways.split(',').map(str::to_owned).collect()).expect("gateways");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let chain = client.status().await.expect("the market is up").chain;
-        let (home, trainer) = (folder.to_owned(), program("deepmarket-trainer"));
-        let config = WorkerConfig { home, chain, key, client, listen: vec![], announce: vec![], trainer };
+        // A lying trainer is this very program: more than what a trainer may run.
+        let trainer = TrainerProgram { path: trainer.to_owned(), means: Means::WatchedOnly };
+        let config = WorkerConfig { home: folder.to_owned(), chain, key, client, listen: vec![], announce: vec![], trainer };
         deepmarket_worker::testing::run(config, cheat, CancellationToken::new()).await.expect("it can begin");
     });
 }
@@ -131,29 +135,27 @@ impl Zoo {
         Zoo { market, agents: Vec::new() }
     }
 
-    /// Starts `lend start` in the name of an account of its own; `trainer` stands in for the real one.
-    fn lend(&mut self, name: &str, cores: u32, trainer: Option<&Path>) {
+    /// Starts `lend start` in the name of an account of its own.
+    fn lend(&mut self, name: &str, cores: u32) {
         self.market.cli(&["account", "open", "--name", name, "--identity", &format!("{name}@pdx.example")]);
         let (cores, ram) = (cores.to_string(), (1_024 * cores).to_string());
-        let offer = ["lend", "start", "--machine", name, "--cores", &cores, "--ram-mib", &ram];
-        let mut command = self.market.command(&["--account", name]);
-        command.args(offer);
-        if let Some(trainer) = trainer {
-            command.env("DEEPMARKET_TRAINER", trainer);
-        }
+        let mut command = self.market.command(&["--account", name, "lend", "start", "--machine", name]);
+        command.args(["--cores", &cores, "--ram-mib", &ram]);
         self.agents.push(Running::start(&mut command, &self.log(name)));
     }
 
-    /// The same, and as soon as it is offered an agent that lies takes its place.
-    fn lend_to_liar(&mut self, name: &str, cores: u32, cheat: &str) {
-        self.lend(name, cores, None);
+    /// The same, and as soon as it is offered an agent that cheats takes its place, with the real trainer or one that lies.
+    fn lend_to_cheat(&mut self, name: &str, cheat: &str, lie: Option<&str>) {
+        self.lend(name, 1);
         self.wait_until_idle(name);
         // Killed, it withdraws nothing.
         self.agents.pop();
+        let trainer = lie.map_or_else(|| program("deepmarket-trainer"), |lie| liar_program(self.market.home(), lie));
         let folder = self.market.home().join("machines").join(name);
         let mut command = Command::new(std::env::current_exe().expect("a test has a path"));
-        command.args(["lying-agent", cheat]).arg(folder).arg(self.market.gateways().join(","));
+        command.args(["lying-agent", cheat]).args([trainer, folder]).arg(self.market.gateways().join(","));
         self.agents.push(Running::start(&mut command, &self.log(name)));
+        self.wait_until_idle(name);
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -246,32 +248,25 @@ fn liar_program(folder: &Path, lie: &str) -> PathBuf {
 fn cheaters_lose_their_pay_and_honest_people_do_not() {
     let _turn = my_turn();
     let mut zoo = Zoo::open();
-    let scripts = tempfile::tempdir().expect("a temporary folder");
 
     // Each job goes to the only machine that is free, which has one core: so everybody's own.
-    let idle = liar_program(scripts.path(), "idle");
-    zoo.lend("idle", 1, Some(&idle));
-    zoo.wait_until_idle("idle");
-    let of_idle = zoo.work_for("idle");
-    let flips = liar_program(scripts.path(), "flip-signs");
-    zoo.lend("flips", 1, Some(&flips));
-    zoo.wait_until_idle("flips");
-    let of_flips = zoo.work_for("flips");
-    zoo.lend_to_liar("silent", 1, "silent-at-audit");
-    zoo.wait_until_idle("silent");
-    let of_silent = zoo.work_for("silent");
-    zoo.lend_to_liar("twofold", 1, "contradictory");
-    zoo.wait_until_idle("twofold");
-    let of_twofold = zoo.work_for("twofold");
+    let mut job_of = |name: &'static str, cheat, lie| {
+        zoo.lend_to_cheat(name, cheat, lie);
+        zoo.work_for(name)
+    };
+    let of_idle = job_of("idle", "honest", Some("idle"));
+    let of_flips = job_of("flips", "honest", Some("flip-signs"));
+    let of_silent = job_of("silent", "silent-at-audit", None);
+    let of_twofold = job_of("twofold", "contradictory", None);
 
     // Honest machines come, which have a core to work and a core to audit, and with them somebody who lies as an auditor.
     for honest in ["ann", "ben", "cat", "dan"] {
-        zoo.lend(honest, 2, None);
+        zoo.lend(honest, 2);
     }
     for honest in ["ann", "ben", "cat", "dan"] {
         zoo.wait_until_idle(honest);
     }
-    zoo.lend_to_liar("liar", 1, "lying-auditor");
+    zoo.lend_to_cheat("liar", "lying-auditor", None);
 
     let of_honest = zoo.submit("honest");
 

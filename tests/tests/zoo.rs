@@ -1,7 +1,7 @@
 //! The cheater's zoo, see `deepmarket_tests::zoo`: a thousand planted cheats on simulated markets with the real ledger and the real
 //! trainer. Each test prints its table; a failure names the seed of its world.
 
-use deepmarket_tests::zoo::{Fate, Kind, Plan, live, newcomers, report, steady, thousand};
+use deepmarket_tests::zoo::{Fate, Kind, Plan, league, live, newcomers, report, steady, thousand};
 use deepmarket_types::VerifiedTransaction;
 
 #[test]
@@ -44,4 +44,16 @@ fn audits_cost_at_most_a_tenth_of_the_work_among_newcomers_and_in_the_steady_sta
     }
     let again = steady.recomputed_permille();
     assert!(again <= 100.0, "steady: {again:.1} ‰ of the rounds were computed again");
+}
+
+#[test]
+fn two_auditors_in_league_are_found_out_by_the_validators_and_the_worker_keeps_its_pay() {
+    let outcomes = live(&league(), VerifiedTransaction::assume_verified);
+    for outcome in &outcomes {
+        let seed = outcome.seed;
+        assert_eq!(outcome.honest_punished, 0, "seed {seed}");
+        assert_eq!(outcome.verdicts[1..3], [0, 0], "seed {seed}: nobody's work is false: {:?}", outcome.verdicts);
+        assert_eq!(outcome.count(None, Fate::Caught), outcome.planted.len(), "seed {seed}: {:?}", outcome.planted);
+    }
+    assert!(report::sum(&outcomes).judged > 0, "they were drawn together");
 }

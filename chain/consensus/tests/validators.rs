@@ -95,7 +95,7 @@ fn anybody_finds_the_same(market: &Market, height: Height) {
     for at in 1..=height.0 {
         let of_node = stored(at);
         let (bytes, certificate) = (encode(&of_node.block), of_node.certificate.bytes.clone());
-        if at == 2 {
+        if at == 1 {
             lies_are_found(&mut replay, &of_node, market);
         }
         let found = replay.next(&bytes, &certificate).unwrap();
@@ -104,7 +104,7 @@ fn anybody_finds_the_same(market: &Market, height: Height) {
         assert_eq!(found.signers, of_node.certificate.signers.len());
         transactions += found.accepted().count();
     }
-    assert!(transactions >= 20 && height.0 >= 2);
+    assert!(transactions >= 20);
     assert_eq!(state_of(replay.ledger()), state_of(&node.ledger().read().unwrap()));
 }
 

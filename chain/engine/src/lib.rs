@@ -17,6 +17,8 @@
 //! instantiated here, once: a change here rebuilds the whole engine (minutes of CPU time).
 
 mod context;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod start;
 pub mod wire;

@@ -58,8 +58,8 @@ pub struct Lease {
     pub held: Credits,
     /// What of it was lost: by a false receipt or answer of its machine, or by an audit that it didn't answer.
     pub forfeited: Credits,
-    /// Something is odd about it: its next window is audited for sure.
-    pub is_suspect: bool,
+    /// Something is odd about it: from this receipt on the next one that goes through the draw is audited for sure.
+    pub suspect_from: Option<u32>,
     /// Block time that was paid for, in milliseconds.
     pub paid_ms: u64,
 }
@@ -68,6 +68,11 @@ impl Lease {
     /// Is the worker working, or expected to?
     pub fn is_active(&self) -> bool {
         self.state == LeaseState::Active
+    }
+
+    /// Is a receipt of it audited for sure, because something is odd?
+    pub fn is_suspect(&self, sequence: u32) -> bool {
+        self.suspect_from.is_some_and(|from| from <= sequence)
     }
 
     /// Did it take part in a round?

@@ -338,7 +338,7 @@ impl Change<'_> {
                 paid: Credits::ZERO,
                 held: Credits::ZERO,
                 forfeited: Credits::ZERO,
-                is_suspect: false,
+                suspect_from: None,
                 paid_ms: 0,
             };
             let lease_id = lease.id;

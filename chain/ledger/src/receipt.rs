@@ -13,7 +13,7 @@ fn content_hash(receipt: &Receipt) -> Hash {
 impl Ledger {
     /// `Receipt`: the lease exists and is served by the signer; job and rank are the lease's; the number is new (the same
     /// receipt twice exists, another one of the same number equivocates, an older one comes too late); the lease is active; no
-    /// cumulative number goes down; the numbers of rounds fit together; with audits, more samples come with more commitments; `missing` is another lease of the job; only a member has
+    /// cumulative number goes down; the numbers of rounds fit together; where its job is audited, more samples come with more commitments; `missing` is another lease of the job; only a member has
     /// done all rounds.
     ///
     /// Numbers may leave gaps: receipts are cumulative, so one that was lost costs nothing but the time beyond one interval.
@@ -50,7 +50,8 @@ impl Ledger {
             return Err(Rejection::ReceiptShrinks { what });
         }
         self.check_rounds(lease, receipt)?;
-        if self.has_audits() && receipt.samples > lease.samples && receipt.committed == lease.committed {
+        let is_audited = self.jobs[&lease.job].audit_permille > 0;
+        if is_audited && receipt.samples > lease.samples && receipt.committed == lease.committed {
             // What no commitment covers could never be audited.
             return Err(Rejection::ReceiptContradicts { problem: "it has more samples, and no new commitment" });
         }
@@ -68,7 +69,11 @@ impl Ledger {
     /// [`Ledger::check_receipt`] for mempools: a second receipt of one number is let through once, so that the chain sees it.
     pub(crate) fn precheck_receipt(&self, signer: &PublicKey, receipt: &Receipt) -> Result<(), Rejection> {
         match self.check_receipt(signer, receipt) {
-            Err(Rejection::ReceiptEquivocates { lease, .. }) if self.has_audits() && !self.leases[&lease].is_suspect => Ok(()),
+            Err(Rejection::ReceiptEquivocates { lease, .. })
+                if self.has_audits() && self.leases[&lease].suspect_from.is_none() =>
+            {
+                Ok(())
+            }
             result => result,
         }
     }

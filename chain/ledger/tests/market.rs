@@ -429,6 +429,6 @@ fn the_entries_of_a_known_market_never_change() {
     let expires = market.ledger.time().plus(MINUTE);
     assert_eq!(market.send(person(1), Action::Invite { code: code(1), offer: Some(offer(cores(1))), expires }), 0);
     let entries: Vec<_> = market.ledger.entries().collect();
-    assert_eq!(entries.len(), 14);
-    assert_eq!(Hash::of(&encode(&entries)).to_hex(), "438a88417762bd0ddcbd6c71fb98b4408a2524039d60dae3183f144f20a7189b");
+    assert_eq!(entries.len(), 15);
+    assert_eq!(Hash::of(&encode(&entries)).to_hex(), "4cc4cdb2988d0bba5ef4dac6386354cd002a3314abcacdce7b50faaa973e023b");
 }

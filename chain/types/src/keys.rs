@@ -60,6 +60,11 @@ impl Domain {
 pub struct PublicKey(pub [u8; 32]);
 
 impl PublicKey {
+    /// Is it a point of the curve? Canonical bytes may hold any 32 bytes; text and JSON hold keys only.
+    pub fn check(&self) -> Result<(), FormError> {
+        VerifyingKey::from_bytes(&self.0).map(|_| ()).map_err(|_| FormError::BadPublicKey)
+    }
+
     /// Checks a signature strictly (no malleability, no small-order keys).
     pub fn verify(&self, domain: Domain, chain: &ChainId, content: &[u8], signature: &Signature) -> Result<(), FormError> {
         let key = VerifyingKey::from_bytes(&self.0).map_err(|_| FormError::BadPublicKey)?;
@@ -86,8 +91,9 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| FormError::BadPublicKey)?;
-        VerifyingKey::from_bytes(&bytes).map_err(|_| FormError::BadPublicKey)?;
-        Ok(PublicKey(bytes))
+        let key = PublicKey(bytes);
+        key.check()?;
+        Ok(key)
     }
 }
 serde_as_text!(PublicKey);

@@ -382,7 +382,10 @@ impl Transaction {
             return Err(FormError::UnknownVersion(self.version));
         }
         match &self.body.action {
-            Action::OpenAccount { voucher } => voucher.verify(chain)?,
+            Action::OpenAccount { voucher } => {
+                voucher.key.check()?;
+                voucher.verify(chain)?;
+            }
             Action::RegisterMachine { machine_key, config, proof } => {
                 config.check()?;
                 let content = encode(&(&self.body.signer, config));
@@ -394,7 +397,14 @@ impl Transaction {
             }
             Action::Disclose(disclosure) => disclosure.check()?,
             Action::Trace { trace, .. } => trace.check()?,
-            Action::Lend { offer, .. } | Action::Invite { offer: Some(offer), .. } => offer.availability.check()?,
+            Action::Lend { offer, .. } => offer.availability.check()?,
+            Action::Invite { code, offer, .. } => {
+                // Nothing else uses it before a machine joins, and who reads the chain as JSON reads keys only.
+                code.check()?;
+                if let Some(offer) = offer {
+                    offer.availability.check()?;
+                }
+            }
             Action::Heartbeat { addresses: Some(addresses) } => {
                 let limit = Self::MAX_ADDRESSES;
                 if addresses.len() > limit {
@@ -530,6 +540,13 @@ mod tests {
         assert_eq!(code.public(), invite_key(&chain(), "K7QD-M2XP-AAAA-BBBB").public());
         assert_ne!(code.public(), invite_key(&chain(), "K7QD-M2XP-AAAA-BBBC").public());
         let proof = join_proof(&code, &chain(), &machine.public(), &config);
+        let no_point = PublicKey([2; 32]);
+        let invites = |code| Action::Invite { code, offer: None, expires: TimeMs(5) };
+        let invite = |code| Transaction::sign(&user, &chain(), 0, Height(1), invites(code)).verify(&chain());
+        assert_eq!(invite(no_point).unwrap_err(), FormError::BadPublicKey);
+        assert!(invite(code.public()).is_ok());
+        let voucher = Voucher::sign(&registrar, &chain(), Hash::of(b"identity"), no_point, TimeMs(5));
+        assert_eq!(open(&voucher, &user).verify(&chain()).unwrap_err(), FormError::BadPublicKey);
         let join = |key| {
             let action = Action::Join { code: code.public(), config: config.clone(), proof };
             Transaction::sign(key, &chain(), 0, Height(1), action)

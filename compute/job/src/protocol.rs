@@ -12,6 +12,7 @@
 //! Round(0) ────────────────────▶ computes              ─▶ Update
 //! Apply(average over ranks) ───▶ steps, or takes over  ─▶ Applied
 //! … Round(n), Apply, Evaluate, Save, Restore, Assign …
+//! Trace(n), SaveStep(n, k), Step(n, k, state): the steps of a round, for who checks it
 //! Export ──────────────────────▶                       ─▶ Model
 //! Stop ────────────────────────▶                       ─▶ Bye
 //! ```
@@ -188,7 +189,9 @@ pub enum Reply {
         output: Hash,
         /// Samples that the round used.
         samples: u64,
-        /// Hash of the state after each step: parameters and optimizer; of a round of one shared step, of the update.
+        /// Hash of the state after each traced step: parameters and optimizer; of a round of one shared step, of the update. A traced
+        /// step is a local one, or a few of them where a net has few operations for each parameter; at most
+        /// [`RoundTrace::MAX_STEPS`](deepmarket_types::RoundTrace::MAX_STEPS).
         steps: Vec<Hash>,
     },
     /// To `Step`.

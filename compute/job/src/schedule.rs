@@ -98,7 +98,7 @@ impl Schedule {
 
     /// The epoch that ends with this round, if one does.
     pub fn epoch_ended_by(&self, round: u64) -> Option<u64> {
-        ((round + 1).is_multiple_of(self.rounds_per_epoch()) && round < self.rounds).then(|| self.epoch_of_round(round))
+        (round < self.rounds && (round + 1).is_multiple_of(self.rounds_per_epoch())).then(|| self.epoch_of_round(round))
     }
 
     /// The learning rate of a step.
@@ -223,6 +223,7 @@ mod tests {
             prop_assert_eq!(ended, (0..u64::from(epochs)).collect::<Vec<_>>());
             prop_assert!(schedule.steps_of_round(schedule.rounds).is_empty());
             prop_assert_eq!(schedule.epoch_ended_by(schedule.rounds), None);
+            prop_assert_eq!(schedule.epoch_ended_by(u64::MAX), None);
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! A child's confinement, from before its start to after its end.
 
-use std::{path::Path, process::Command};
+use std::process::Command;
 
 use crate::{Guard, GuardName, GuardState, Limits, Means, SandboxError};
 
@@ -78,6 +78,8 @@ fn detach(command: &mut Command) {
 
 #[cfg(target_os = "linux")]
 mod system {
+    use std::path::Path;
+
     use super::*;
     use crate::linux::{
         cgroup::Group,
@@ -96,7 +98,7 @@ mod system {
             if limits.means == Means::WatchedOnly {
                 return Ok(Confinement::watched_only(limits));
             }
-            let group = Group::create(limits).filter(|_| limits.means == Means::Best);
+            let group = (limits.means == Means::Best).then(|| Group::create(limits)).flatten();
             let has_quota = group.as_ref().is_some_and(|group| group.cpu().is_some());
             let cores = limits.cores.filter(|_| !has_quota).and_then(Cores::take);
             let entrances =
@@ -105,12 +107,33 @@ mod system {
             let programs = loader::executed(program).unwrap_or_else(|_| vec![program.to_owned()]);
             let rules = files::of_program(&programs)?;
             let has_landlock = rules.is_some();
-            let start = Start::new(entrances, cores.as_ref(), limits, rules, syscalls::starting()?);
+            let limited_by = TaskLimit::of(group.as_ref());
+            let filters = syscalls::starting(limited_by != TaskLimit::Nothing)?;
+            let start = Start::new(entrances, cores.as_ref(), limits, rules, filters);
             // Not the agent's folder, which would be in use, and known.
             command.current_dir("/");
             start.begin(command);
             let guards = guards_of(group.as_ref(), limits, landlock_version().filter(|_| has_landlock));
             Ok(Confinement { group, _cores: cores, guards })
+        }
+    }
+
+    /// What limits the number of threads.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum TaskLimit {
+        Group(u8),
+        Resource,
+        /// Root has as many as it wants: it gets none.
+        Nothing,
+    }
+
+    impl TaskLimit {
+        fn of(group: Option<&Group>) -> TaskLimit {
+            match group.and_then(Group::tasks) {
+                Some(version) => TaskLimit::Group(version),
+                None if rustix::process::getuid().is_root() => TaskLimit::Nothing,
+                None => TaskLimit::Resource,
+            }
         }
     }
 
@@ -126,9 +149,10 @@ mod system {
             Some(4..) => "seccomp: no sockets; landlock: no TCP",
             _ => "seccomp: no sockets",
         };
-        let tasks = match group.and_then(Group::tasks) {
-            Some(version) => format!("seccomp: no programs, no signals; cgroup v{version}: few threads"),
-            None => "seccomp: no programs, no signals; resource limit: few threads".to_owned(),
+        let tasks = match TaskLimit::of(group) {
+            TaskLimit::Group(version) => format!("seccomp: no programs, no signals; cgroup v{version}: few threads"),
+            TaskLimit::Resource => "seccomp: no programs, no signals; resource limit: few threads".to_owned(),
+            TaskLimit::Nothing => "seccomp: no programs, no signals, no threads".to_owned(),
         };
         let memory = match (group.and_then(Group::memory), limits.ram_mib) {
             (_, None) => (NotEnforced, "all of the machine's was lent".to_owned()),
@@ -205,7 +229,7 @@ impl Confinement {
     pub fn started(&self, _pid: u32) {
         #[cfg(all(unix, not(target_os = "linux")))]
         if let Some(pid) = i32::try_from(_pid).ok().and_then(rustix::process::Pid::from_raw) {
-            rustix::process::setpriority_process(Some(pid), 10).ok();
+            rustix::process::setpriority_process(Some(pid), 5).ok();
         }
     }
 }

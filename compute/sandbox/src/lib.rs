@@ -45,7 +45,7 @@ pub struct SandboxError {
 }
 
 impl SandboxError {
-    #[cfg_attr(not(unix), allow(dead_code))]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn new(what: &'static str, why: impl ToString) -> SandboxError {
         SandboxError { what, why: why.to_string() }
     }

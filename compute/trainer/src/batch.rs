@@ -480,7 +480,7 @@ mod tests {
             let training = "loss = \"mse\"\noptimizer = { sgd = { lr = 0.1 } }\nbatch = 8\nepochs = 1";
             let spec = testing::spec_of(&format!("{:?}", manifest.shape), layers, training);
             let mut samples = Samples::new(&manifest);
-            samples.add(&manifest, 0, &shard).unwrap();
+            samples.add(&manifest, 0, manifest.splits[0].shards[0].samples, &shard).unwrap();
             let network = Network::new(&spec.model).unwrap();
             let values = initial_values(&network, 3);
             Case { network, loss, samples, values }

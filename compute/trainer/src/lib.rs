@@ -13,8 +13,21 @@
 //! parameters, dropout masks, batch-norm statistics and optimizer moments come from seeded generators and plain loops; burn
 //! computes a batch's outputs and gradients.
 //!
-//! The binary `deepmarket-trainer` serves this over pipes with one thread. Before it reads a job it gives up every right to
-//! open a socket or a file (`compute/SANDBOX.md`), and it dies with its parent. It never decides anything about a job: what to compute, and what to do with it, the worker says.
+//! So three others can do what a worker did, each from less:
+//!
+//! ```text
+//! auditor  Restore(state) ─ Apply(averages)… ─ Round(r)   the whole round: inputs, steps, output
+//!          Trace(r), SaveStep(r, k)                       what it says of each step, and the state before one
+//! judge    Step(r, k, state)                              exactly that step, on a trainer that is nowhere in the schedule
+//! anybody  Probe                                          which class this machine is of
+//! ```
+//!
+//! A class is named by what is computed, not by what is believed about the machine ([`determinism_class`]; `compute/DETERMINISM.md`
+//! says what makes classes and what doesn't).
+//!
+//! The binary `deepmarket-trainer` serves this over pipes with one thread. Before it reads a job it gives up every right to open a
+//! socket or a file (`compute/SANDBOX.md`), and it dies with its parent. It never decides anything about a job: what to compute, and
+//! what to do with it, the worker says.
 
 mod batch;
 mod blocking;

@@ -18,7 +18,11 @@ enum Command {
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
         Ok(Command::Version) => println!("{}", deepmarket_trainer::determinism_class()),
-        Ok(Command::Bench { seconds }) => println!("{:#}", deepmarket_trainer::bench(seconds)),
+        // Confined as a job is, so that it costs what a job costs. Its output may be a file, so it isn't limited.
+        Ok(Command::Bench { seconds }) => match deepmarket_trainer::confine() {
+            Ok(()) => println!("{:#}", deepmarket_trainer::bench(seconds)),
+            Err(error) => return refuse(&error),
+        },
         Ok(Command::Serve { ram_mib }) => return serve(ram_mib),
         Err(message) => {
             eprintln!("{message}\n{USAGE}");
@@ -76,9 +80,8 @@ fn serve(ram_mib: Option<u64>) -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(2);
     }
-    if let Err(error) = deepmarket_trainer::confine(ram_mib) {
-        eprintln!("{error}");
-        return ExitCode::from(2);
+    if let Err(error) = deepmarket_sandbox::limit_self(ram_mib).and_then(|()| deepmarket_trainer::confine()) {
+        return refuse(&error);
     }
     let (from, to) = (io::stdin().lock(), io::stdout().lock());
     match deepmarket_trainer::serve(&mut io::BufReader::with_capacity(1 << 16, from), &mut io::BufWriter::new(to)) {
@@ -88,4 +91,9 @@ fn serve(ram_mib: Option<u64>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn refuse(error: &deepmarket_sandbox::SandboxError) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(2)
 }

@@ -82,7 +82,7 @@ fn difference(python: &str, (manifest, shard): (DatasetManifest, Vec<u8>), layer
     let training = "loss = \"cross_entropy\"\noptimizer = { adam = { lr = 0.02 } }\nbatch = 8\nepochs = 3";
     let spec = spec_of(&format!("{:?}", manifest.shape), layers, training);
     let mut samples = Samples::new(&manifest);
-    samples.add(&manifest, 0, &shard).unwrap();
+    samples.add(&manifest, 0, manifest.splits[0].shards[0].samples, &shard).unwrap();
     let x = samples.features(&(0..SAMPLES as u32).collect::<Vec<u32>>());
     let shape: Vec<usize> = std::iter::once(SAMPLES).chain(manifest.shape.iter().map(|d| *d as usize)).collect();
     let mut trainer = Trainer::new(spec, manifest, Hash::of(b"job"), 1, SAMPLES as u64).unwrap();

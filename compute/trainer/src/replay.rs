@@ -27,10 +27,10 @@ const OPTIMIZERS: [&str; 4] = [
 ];
 
 fn spec(mode: &str, optimizer: &str) -> JobSpec {
-    let layers = "{ conv2d = { out = 2, kernel = 3, padding = 1 } }, { batch_norm = {} }, \"relu\", \
-                  { dropout = { rate = 0.25 } }, \"flatten\", { linear = { out = 2 } }";
+    let layers = "{ conv2d = { out = 8, kernel = 5, padding = 2 } }, { batch_norm = {} }, \"relu\", { dropout = { rate = 0.25 } }, \
+                  { conv2d = { out = 8, kernel = 3, padding = 1 } }, \"global_avg_pool\", { linear = { out = 2 } }";
     let training = format!(
-        "loss = \"cross_entropy\"\noptimizer = {{ {optimizer} }}\nschedule = {{ cosine = {{ warmup_steps = 2 }} }}\nbatch = 8\nepochs = 4\n\
+        "loss = \"cross_entropy\"\noptimizer = {{ {optimizer} }}\nschedule = {{ cosine = {{ warmup_steps = 2 }} }}\nbatch = 10\nepochs = 8\n\
          mode = {mode}"
     );
     testing::spec(layers, &training)
@@ -171,6 +171,18 @@ fn an_auditor_who_has_a_rounds_inputs_gets_the_same_bits() {
             }
             let others = |r: &Recorded| rounds.iter().filter(|other| other.update.inputs == r.update.inputs).count();
             assert!(rounds.iter().all(|recorded| others(recorded) == 1), "inputs say which round of which worker it is");
+            let most_steps = rounds.iter().map(|recorded| recorded.update.steps.len()).max();
+            assert_eq!(
+                most_steps,
+                Some(if mode == MODES[2] {
+                    3
+                } else if mode == MODES[3] {
+                    2
+                } else {
+                    1
+                }),
+                "{mode}"
+            );
         }
     }
 }
@@ -244,4 +256,19 @@ fn a_rank_without_samples_has_no_steps_of_its_own_and_still_an_outcome() {
         assert_eq!(rank(&spec, &[]).compute_round(0).unwrap(), update);
         assert!(idle.save_step(0, 0).is_ok() != mode.contains("local"));
     }
+}
+
+#[test]
+fn a_net_with_few_operations_for_each_parameter_is_traced_every_few_steps() {
+    let layers = "\"flatten\", { linear = { out = 16 } }, \"relu\", { linear = { out = 2 } }";
+    let training = "loss = \"cross_entropy\"\noptimizer = { adam = { lr = 0.01 } }\nbatch = 1\nepochs = 2\nmode = { local = { steps = 50 } }";
+    let spec = testing::spec(layers, training);
+    let all = [0, 1, 2, 3, 4];
+    let mut worker = rank(&spec, &all);
+    assert_eq!(worker.stretch, 32);
+    let update = worker.compute_round(0).unwrap();
+    assert_eq!((update.samples, update.steps.len()), (50, 2));
+    let (state, _) = worker.save_step(0, 1).unwrap();
+    let stepped = rank(&spec, &all).step(0, 1, &state).unwrap();
+    assert_eq!([stepped.before, stepped.after], update.steps[..]);
 }

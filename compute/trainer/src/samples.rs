@@ -115,9 +115,9 @@ impl Samples {
         }
     }
 
-    /// Adds a shard: a safetensors file with `x` and `y` as the manifest says. Returns its samples. One that is there already is
-    /// replaced.
-    pub(crate) fn add(&mut self, manifest: &DatasetManifest, index: u32, shard: &[u8]) -> Result<u64, Failure> {
+    /// Adds a shard: a safetensors file with `x` and `y` as the manifest says, of as many samples as it `listed`. Returns these. One
+    /// that is there already is replaced.
+    pub(crate) fn add(&mut self, manifest: &DatasetManifest, index: u32, listed: u64, shard: &[u8]) -> Result<u64, Failure> {
         let refuse = |why: String| Failure::data(format!("shard {index} of dataset '{}' can't be used: {why}", manifest.name));
         let header = shard.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
         if header.is_none_or(|bytes| bytes > MAX_HEADER_BYTES) {
@@ -132,6 +132,9 @@ impl Samples {
             |shape: &[u32]| [samples].into_iter().chain(shape.iter().map(|d| *d as usize)).collect::<Vec<usize>>();
         if samples == 0 || x.shape() != expected_shape(&manifest.shape) {
             return Err(refuse(format!("x has shape {:?}, and the manifest says {:?} a sample", x.shape(), manifest.shape)));
+        }
+        if samples as u64 != listed {
+            return Err(refuse(format!("it has {samples} samples, and the manifest lists {listed}")));
         }
         let y_shape = match &manifest.y {
             Targets::Class { .. } => vec![samples],

@@ -3,16 +3,15 @@
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor};
-pub use deepmarket_sandbox::SandboxError;
+use deepmarket_sandbox::SandboxError;
 
 /// The edge of the matrices that are multiplied once before the process is confined: large enough for the blocked kernel.
 const WARM_UP: usize = 64;
 
-/// Confines this process for good (`deepmarket_sandbox::confine_self`), with at most `ram_mib` of memory. What computing would
-/// read from the system later is read before: how many cores there are, the caches that matrix kernels are blocked for, and the
-/// place where the kernel tells how much memory is used.
-pub fn confine(ram_mib: Option<u64>) -> Result<(), SandboxError> {
-    deepmarket_sandbox::limit_self(ram_mib)?;
+/// Confines this process for good (`deepmarket_sandbox::confine_self`). What computing would read from the system later is read
+/// before: how many cores there are, the caches that matrix kernels are blocked for, and the place where the kernel tells how
+/// much memory is used.
+pub fn confine() -> Result<(), SandboxError> {
     cores();
     open_status();
     let ones = Tensor::<2>::ones([WARM_UP, WARM_UP], &Device::default());

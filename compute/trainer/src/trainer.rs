@@ -9,6 +9,7 @@ use crate::{
     model_file,
     network::{Network, to_vec},
     optimizer::{OptimizerState, float},
+    round::stretch,
     samples::Samples,
 };
 
@@ -36,6 +37,8 @@ pub struct Trainer {
     pub(crate) validate: Samples,
     /// Shards of the whole training split.
     pub(crate) shards: u32,
+    /// Local steps from one hashed state to the next.
+    pub(crate) stretch: u64,
 }
 
 /// What an evaluation gave.
@@ -54,12 +57,15 @@ impl Trainer {
     /// ranks.
     pub fn new(spec: JobSpec, manifest: DatasetManifest, seed: Hash, world: u32, train_samples: u64) -> Result<Trainer, Failure> {
         crate::fix_blocking();
-        spec.check_with(&manifest)?;
+        let size = spec.check_with(&manifest)?;
         let network = Network::new(&spec.model)?;
         let values = initial_values(&network, spec.training.seed);
+        let optimizer = OptimizerState::new(&spec.training.optimizer, network.parameters);
+        let state = values.len() + optimizer.first.len() + optimizer.second.len();
         Ok(Trainer {
             schedule: Schedule::new(&spec, train_samples, world),
-            optimizer: OptimizerState::new(&spec.training.optimizer, network.parameters),
+            stretch: stretch(size.multiply_adds, spec.training.batch, state),
+            optimizer,
             pending: None,
             outer: match spec.training.mode {
                 Mode::Local { outer: Outer::Nesterov { .. }, .. } => vec![0.0; network.parameters],
@@ -97,13 +103,17 @@ impl Trainer {
         parameters_hash(&self.values)
     }
 
-    /// Adds a shard by its index in its split; returns its samples.
+    /// Adds a shard by its index in its split; returns its samples. It must be what the manifest lists there: the schedule counts on it.
     pub fn add_shard(&mut self, part: Part, index: u32, shard: &[u8]) -> Result<u64, Failure> {
-        let samples = match part {
-            Part::Train => &mut self.train,
-            Part::Validate => &mut self.validate,
+        let (samples, split) = match part {
+            Part::Train => (&mut self.train, &self.spec.data.train),
+            Part::Validate => (&mut self.validate, &self.spec.data.validate),
         };
-        samples.add(&self.manifest, index, shard)
+        let listed = self.manifest.split(split).ok().and_then(|split| split.shards.get(index as usize));
+        let listed = listed.ok_or_else(|| {
+            Failure::data(format!("the split '{split}' of dataset '{}' has no shard {index}", self.manifest.name))
+        })?;
+        samples.add(&self.manifest, index, listed.samples, shard)
     }
 
     /// Works on these shards from now on, and forgets all others. Returns the samples to train and to evaluate on. A round that
@@ -371,15 +381,20 @@ mod tests {
             deepmarket_dataset::shard_bytes(&pixels, classes, shape)
         };
         for (bytes, words) in [
-            (shard(&[0, 2], &[1, 8, 8]), "class 2"),
+            (shard(&[0, 2].repeat(20), &[1, 8, 8]), "class 2"),
             (shard(&[0, 1], &[1, 8, 9]), "shape"),
             (shard(&[], &[1, 8, 8]), "shape"),
+            (shard(&[0, 1], &[1, 8, 8]), "2 samples"),
             (vec![255; 100], "header"),
             (vec![1, 2], "header"),
             (shard(&[0, 1], &[1, 8, 8])[..100].to_vec(), ""),
         ] {
             let failure = one.add_shard(Part::Train, 0, &bytes).unwrap_err();
             assert!(failure.reason == FailureReason::DataUnavailable && failure.message.contains(words), "{failure}");
+        }
+        for index in [1, u32::MAX] {
+            let failure = one.add_shard(Part::Train, index, &shard(&[0, 1], &[1, 8, 8])).unwrap_err();
+            assert!(failure.message.contains("no shard"), "{failure}");
         }
         assert_eq!(one.train.len(), crate::testing::SAMPLES);
     }

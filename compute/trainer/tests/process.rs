@@ -15,7 +15,7 @@ use deepmarket_job::{
     DatasetManifest, Decimal, Features, JobSpec, Shard, Split, Targets,
     protocol::{EXIT_OUT_OF_MEMORY, Part, Reply, Request},
 };
-use deepmarket_types::{FailureReason, Hash};
+use deepmarket_types::{FailureReason, Hash, steps_root};
 
 const LAYERS: &str = "{ conv2d = { out = 4, kernel = 3, padding = 1 } }, { batch_norm = {} }, \"relu\", { max_pool2d = { kernel = 2 } }, \
                       { dropout = { rate = 0.25 } }, \"flatten\", { linear = { out = 4 } }";
@@ -125,6 +125,65 @@ fn a_job_that_moves_to_new_processes_half_way_gives_the_same_bytes() {
     assert_eq!(essence(&moved), essence(&expected));
 }
 
+/// Inputs, steps and output of a round.
+fn outcome(process: &mut Process, round: u64) -> [Hash; 3] {
+    match process.ask(&Request::Round { round }) {
+        Reply::Update { inputs, steps, output, .. } => [inputs, steps, output],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_auditor_and_a_judge_in_other_processes_get_what_the_worker_got() {
+    let dataset = dataset();
+    for (mode, kept_at) in [("\"sync\"", 3), ("{ local = { steps = 4 } }", 6)] {
+        let spec = spec(mode, &dataset);
+        let mut ranks = start(2, &spec, &dataset);
+        let (mut state, mut averages) = (Vec::new(), Vec::new());
+        for number in 0..6 {
+            if number == kept_at {
+                state = save(&mut ranks[1]);
+            }
+            averages.push(round(&mut ranks, number).average);
+        }
+        if kept_at == 6 {
+            state = save(&mut ranks[1]);
+        }
+        let expected = outcome(&mut ranks[1], 6);
+
+        let mut others = start(2, &spec, &dataset);
+        let [_, auditor] = &mut others[..] else { panic!("two ranks") };
+        assert!(matches!(auditor.ask(&Request::Restore { state }), Reply::Restored { .. }));
+        for values in &averages[kept_at as usize..] {
+            assert!(matches!(auditor.ask(&Request::Apply { values: values.clone() }), Reply::Applied { .. }));
+        }
+        assert_eq!(outcome(auditor, 6), expected, "{mode}");
+        let Reply::Traced { inputs, output, steps, .. } = auditor.ask(&Request::Trace { round: 6 }) else { panic!("no trace") };
+        assert_eq!([inputs, steps_root(&steps), output], expected);
+
+        let mut judges = start(2, &spec, &dataset);
+        let mut last = None;
+        for (step, hash) in (0..).zip(&steps) {
+            let Reply::Saved { state, .. } = auditor.ask(&Request::SaveStep { round: 6, step }) else { panic!("not saved") };
+            match judges[1].ask(&Request::Step { round: 6, step, state }) {
+                Reply::Stepped { inputs: of_step, before, after } => {
+                    assert_eq!((of_step, after), ((step == 0).then_some(inputs), *hash), "{mode}, step {step}");
+                    assert!(last.is_none_or(|last| last == before));
+                    last = Some(after);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn save(process: &mut Process) -> Vec<u8> {
+    match process.ask(&Request::Save { trained: 0 }) {
+        Reply::Saved { state, .. } => state,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn an_exported_model_is_evaluated_by_another_process() {
     let dataset = dataset();
@@ -168,12 +227,20 @@ fn requests_that_can_not_be_done_are_answered_and_change_nothing() {
 
 #[test]
 fn a_trainer_that_needs_more_memory_than_was_lent_ends_with_a_status_of_its_own() {
-    let dataset = dataset();
+    let mut dataset = dataset();
+    // 2.9 MB each.
+    let bytes = shard_bytes(&vec![0; 20_000 * 144], &vec![0; 20_000], &[1, 12, 12]);
+    let listed = Shard { hash: Hash::of(&bytes), bytes: bytes.len() as u64, samples: 20_000 };
+    let large = Split { name: "large".into(), samples: 100 * listed.samples, shards: vec![listed; 100] };
+    dataset.manifest.splits.push(large);
     let mut process = Process::start(trainer(), &["--ram-mib", "128"]);
-    process.join(&spec("\"sync\"", &dataset), &dataset, 0, 1);
-    let zeros = vec![0; 20_000 * 144];
-    let shard = |index| Request::Shard { part: Part::Train, index, bytes: shard_bytes(&zeros, &vec![0; 20_000], &[1, 12, 12]) };
-    // 2.9 MB each: the 128 MiB are used up long before the hundredth.
+    let mut large = spec("\"sync\"", &dataset);
+    large.data.train = "large".into();
+    let (spec, data) = (large.to_bytes(), dataset.manifest.to_bytes());
+    let start = Request::Start { spec, seed: Hash::default(), world: 1, train_samples: 100 * 20_000, data };
+    assert!(matches!(process.ask(&start), Reply::Started { .. }));
+    let shard = |index| Request::Shard { part: Part::Train, index, bytes: bytes.clone() };
+    // The 128 MiB are used up long before the hundredth.
     let ended = (0..100).any(|index| process.try_ask(&shard(index)).is_none());
     assert!(ended, "the limit holds");
     assert_eq!(process.end().code(), Some(EXIT_OUT_OF_MEMORY));

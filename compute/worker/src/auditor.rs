@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deepmarket_api::{ApiError, AuditDuty, Client};
-use deepmarket_job::{Evidence, protocol::bytes_to_floats};
+use deepmarket_job::{Evidence, Mode, protocol::bytes_to_floats};
 use deepmarket_net::part_hashes;
 use deepmarket_types::{Hash, RoundOutcome, exchange_root, seal, steps_root};
 use tokio::time::{Instant, sleep};
@@ -11,13 +11,15 @@ use tokio::time::{Instant, sleep};
 use crate::{
     lease::Context,
     replay::{Blobs, ReplayError, Subject},
-    tolerance::is_close,
+    tolerance::{Closeness, closeness},
     trainer::Update,
 };
 
 /// How long evidence is looked for before it counts as missing: gateways may be on their way back.
 const EVIDENCE_WITHIN: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
+/// The most steps of a round over which machines of two classes were measured to stay close.
+const COMPARED_STEPS: u32 = 10;
 
 /// What an auditor found, with what it will show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(crate) async fn examine(context: &Context, duty: &AuditDuty, blobs: &Blobs<'
     let computed = trainer.round(evidence.round, evidence.team.len()).await.map_err(ReplayError::of_round)?;
     trainer.stop().await;
     let opens = |outcome: &RoundOutcome| seal(&outcome.answer(), &disclosed.salt) == disclosed.commitment.sealed;
-    judge_answer(&computed, &evidence, duty.same_class, opens)
+    judge_answer(&computed, &evidence, (!duty.same_class).then_some(&subject.spec.training.mode), opens)
 }
 
 /// Gateways are asked for a third of the time at most.
@@ -67,19 +69,27 @@ pub(crate) async fn fetch_evidence(client: &Client, hash: &Hash, within: Duratio
 fn judge_answer(
     computed: &Update,
     evidence: &Evidence,
-    same_class: bool,
+    other_class: Option<&Mode>,
     opens: impl Fn(&RoundOutcome) -> bool,
 ) -> Result<Found, ReplayError> {
     let own = computed.outcome();
-    match &evidence.update {
+    match (&evidence.update, other_class) {
         _ if opens(&own) => Ok(Found::Equal(own)),
-        _ if same_class => Ok(Found::Different(own)),
-        None => Err(ReplayError::Unable("this machine computes other bits, and the worker's update isn't shown".into())),
-        Some(update) => {
+        (_, None) => Ok(Found::Different(own)),
+        // Rounding grows with each step: after more than were measured nobody can tell it from a lie.
+        (_, Some(Mode::Local { steps, .. })) if *steps > COMPARED_STEPS => {
+            Err(ReplayError::Unable("this machine computes other bits, and the round has too many steps to compare them".into()))
+        }
+        (None, _) => Err(ReplayError::Unable("this machine computes other bits, and the worker's update isn't shown".into())),
+        (Some(update), Some(mode)) => {
             let theirs = bytes_to_floats(update).filter(|theirs| theirs.len() == computed.values.len());
             let theirs = theirs.ok_or_else(|| ReplayError::Unusable("the update has another length".into()))?;
-            if !is_close(&computed.values, &theirs) {
-                return Ok(Found::Different(own));
+            match closeness(&theirs, &computed.values, mode) {
+                Closeness::Same => {}
+                Closeness::Unclear => {
+                    return Err(ReplayError::Unable("the update is neither close to its own nor far from it".into()));
+                }
+                Closeness::Other => return Ok(Found::Different(own)),
             }
             let claimed = claimed_outcome(&own, update, evidence);
             match opens(&claimed) {
@@ -137,7 +147,7 @@ mod tests {
     #[test]
     fn inside_a_class_only_the_very_answer_opens_the_seal() {
         let (own, other) = (update(&[1.0, 2.0]), update(&[1.0, 3.0]));
-        let judged = |worker: &Update| judge_answer(&own, &evidence(None), true, |o| *o == worker.outcome());
+        let judged = |worker: &Update| judge_answer(&own, &evidence(None), None, |o| *o == worker.outcome());
         assert_eq!(judged(&own), Ok(Found::Equal(own.outcome())));
         assert_eq!(judged(&other), Ok(Found::Different(own.outcome())));
     }
@@ -146,12 +156,14 @@ mod tests {
     fn across_classes_a_close_update_counts_if_it_is_the_one_that_was_committed_to() {
         let (own, far) = (update(&[1.0, 2.0]), update(&[-1.0, 2.0]));
         let judged = |shown: Option<&[f32]>, committed: &Update| {
-            judge_answer(&own, &evidence(shown), false, |o| *o == committed.outcome())
+            judge_answer(&own, &evidence(shown), Some(&Mode::Sync), |o| *o == committed.outcome())
         };
         assert_eq!(judged(Some(&[1.0, 2.0]), &own), Ok(Found::Equal(own.outcome())));
         assert_eq!(judged(Some(&[-1.0, 2.0]), &far), Ok(Found::Different(own.outcome())));
         assert!(matches!(judged(Some(&[1.0, 2.0]), &far), Err(ReplayError::Unusable(_))));
         assert!(matches!(judged(Some(&[1.0]), &far), Err(ReplayError::Unusable(_))));
         assert!(matches!(judged(None, &far), Err(ReplayError::Unable(_))));
+        let unclear = [1.0, 2.0 + 2.0e-4];
+        assert!(matches!(judged(Some(&unclear), &update(&unclear)), Err(ReplayError::Unable(_))));
     }
 }

@@ -48,7 +48,7 @@ mod standing;
 #[cfg(feature = "test-utils")]
 #[doc(hidden)]
 pub mod testing;
-mod tolerance;
+pub mod tolerance;
 mod trainer;
 mod watch;
 

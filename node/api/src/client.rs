@@ -10,6 +10,8 @@
 mod blobs;
 mod error;
 mod events;
+#[doc(hidden)]
+pub use events::parse_pieces;
 mod submit;
 mod transport;
 
@@ -30,6 +32,9 @@ use crate::{
     VoucherResponse, read_chain_bytes,
 };
 
+/// Audits and receipts that a gateway gives at once.
+const AUDITS_PAGE: usize = 500;
+const RECEIPTS_PAGE: usize = 100;
 /// The most bytes of a genesis document.
 const MAX_GENESIS_BYTES: usize = 1024 * 1024;
 /// How long a report of progress may take: it is not worth waiting for.
@@ -180,11 +185,12 @@ impl Client {
         let mut audits: Vec<AuditView> = Vec::new();
         loop {
             let ask = Ask::get(format!("/v1/jobs/{job}/audits")).maybe("after", audits.last().map(|audit| audit.id));
-            let page: Vec<AuditView> = self.transport.json(&ask).await?;
-            if page.is_empty() {
+            let page: Vec<AuditView> = self.transport.json(&ask.query("limit", AUDITS_PAGE)).await?;
+            let is_last = page.len() < AUDITS_PAGE;
+            audits.extend(page);
+            if is_last {
                 return Ok(audits);
             }
-            audits.extend(page);
         }
     }
 
@@ -204,12 +210,13 @@ impl Client {
         loop {
             let before = receipts.last().map(|receipt| format!("{}-{}", receipt.height, receipt.index));
             let ask = Ask::get(format!("/v1/jobs/{job}/receipts")).maybe("before", before);
-            let page: Vec<ReceiptView> = self.transport.json(&ask).await?;
-            if page.is_empty() {
+            let page: Vec<ReceiptView> = self.transport.json(&ask.query("limit", RECEIPTS_PAGE)).await?;
+            let is_last = page.len() < RECEIPTS_PAGE;
+            receipts.extend(page);
+            if is_last {
                 receipts.reverse();
                 return Ok(receipts);
             }
-            receipts.extend(page);
         }
     }
 

@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, BufReader, BufWriter, Write as _},
+    io::{self, BufReader, BufWriter, Read, Write as _},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -41,7 +41,7 @@ use crate::{
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/deepmarket/blob/2");
 
 /// Bytes are checked in groups of 2^4 chunks of 1 KiB.
-const GROUP: BlockSize = BlockSize::from_chunk_log(4);
+pub(crate) const GROUP: BlockSize = BlockSize::from_chunk_log(4);
 const GROUP_BYTES: u64 = 16 * 1024;
 /// How long a request may take to come, and an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -62,18 +62,18 @@ const TRUSTED_CAPACITY: u64 = 4 * 1024 * 1024;
 
 /// What is asked.
 #[derive(Debug, PartialEq, BorshSerialize, BorshDeserialize)]
-struct Request {
+pub(crate) struct Request {
     /// The blob.
-    hash: Hash,
+    pub hash: Hash,
     /// The most bytes that the asker takes.
-    limit: u64,
+    pub limit: u64,
     /// Where to begin: so many bytes are there already. A multiple of [`GROUP_BYTES`].
-    from: u64,
+    pub from: u64,
 }
 
 /// What is answered.
 #[derive(Debug, PartialEq, BorshSerialize, BorshDeserialize)]
-enum Answer {
+pub(crate) enum Answer {
     /// The blob follows, with this many bytes.
     Found(u64),
     /// It isn't here.
@@ -175,7 +175,7 @@ async fn serve_one(mut stream: Stream, store: BlobStore, place: Option<(OwnedSem
 }
 
 /// The chunks of 1 KiB from a byte on.
-fn chunks_from(offset: u64) -> ChunkRanges {
+pub(crate) fn chunks_from(offset: u64) -> ChunkRanges {
     if offset == 0 { ChunkRanges::all() } else { ChunkRanges::from(ChunkNum(offset / 1024)..) }
 }
 
@@ -312,8 +312,8 @@ async fn receive_blob(
     }
 }
 
-fn receive_groups(
-    stream: Blocking,
+pub(crate) fn receive_groups(
+    stream: impl Read,
     root: blake3::Hash,
     bytes: u64,
     blob: &mut Vec<u8>,

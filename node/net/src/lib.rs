@@ -18,6 +18,8 @@ mod encoding;
 mod error;
 mod exchange;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod hello;
 mod join;

@@ -28,7 +28,7 @@ use crate::{
 /// A member that is ahead of us sends frames that nobody here waits for yet: so much of them is kept for each member (or one that
 /// is larger). Then reading pauses until we have caught up. All members begin everything in the same order, so that what is
 /// waited for never stands behind what nobody will begin.
-const AHEAD_KIB: usize = 64 * 1024;
+pub(crate) const AHEAD_KIB: usize = 64 * 1024;
 /// The most bytes of a frame that are read or written at once.
 const PIECE_BYTES: usize = 64 * 1024;
 /// How long saying good-bye may take.
@@ -167,13 +167,13 @@ pub(crate) async fn farewell(own: u32, because: Option<u32>, links: Vec<Link>) {
 }
 
 /// When something last moved on a stream.
-struct Pulse {
+pub(crate) struct Pulse {
     born: Instant,
     micros: AtomicU64,
 }
 
 impl Pulse {
-    fn new() -> Pulse {
+    pub fn new() -> Pulse {
         Pulse { born: Instant::now(), micros: AtomicU64::new(0) }
     }
 
@@ -206,8 +206,8 @@ async fn read_frames<F: Future<Output = bool>>(
     }
 }
 
-async fn read_frame(
-    reader: &mut ReadHalf<AnyPipe>,
+pub(crate) async fn read_frame(
+    reader: &mut (impl AsyncRead + Unpin),
     position: u32,
     pulse: &Pulse,
     room: &Arc<Semaphore>,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::Stream;
 use tokio::{runtime::Handle, time::timeout};
 
@@ -29,7 +29,7 @@ pub(crate) async fn send<T: BorshSerialize>(stream: &mut Stream, message: &T) ->
 }
 
 /// Reads a small message; refuses one that is too long or isn't canonical.
-pub(crate) async fn receive<T: BorshSerialize + BorshDeserialize>(stream: &mut Stream) -> io::Result<T> {
+pub(crate) async fn receive<T: BorshSerialize + BorshDeserialize>(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = u32::from_le_bytes(length) as usize;

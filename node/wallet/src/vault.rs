@@ -127,7 +127,8 @@ impl Vault {
         Self::from_bytes(&text).map_err(|failure| failure.about(path.display()))
     }
 
-    fn from_bytes(text: &[u8]) -> Outcome<Vault> {
+    /// The same, of a file's bytes.
+    pub fn from_bytes(text: &[u8]) -> Outcome<Vault> {
         let vault: Vault = serde_json::from_slice(text).map_err(damaged)?;
         let known = (vault.version, vault.kdf.algorithm.as_str(), vault.cipher.as_str());
         if known != (VERSION, ALGORITHM, CIPHER) {
@@ -192,7 +193,8 @@ impl Vault {
         self.public
     }
 
-    fn to_bytes(&self) -> Outcome<Vec<u8>> {
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Outcome<Vec<u8>> {
         serde_json::to_vec_pretty(self).map_err(Failure::bug)
     }
 

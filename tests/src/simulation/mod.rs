@@ -64,6 +64,8 @@ pub fn params(policy: PricePolicy) -> Params {
         contact_timeout_ms: 24 * HOUR_MS,
         contact_step_ms: 1,
         unique_hosts: false,
+        // Prices are looked at here, and nobody trains: there is nothing to audit.
+        audit: Default::default(),
         max_open_jobs_per_account: 10_000,
         max_queued_jobs: 10_000,
         ..network()

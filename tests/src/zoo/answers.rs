@@ -102,7 +102,7 @@ impl World<'_> {
         let kind = self.lenders[self.machines[&machine]].kind.filter(|kind| kind.is_auditor());
         let is_true = self.cheat_in(audit).is_none_or(|cheat| cheat == Kind::DoubleReceipts);
         let others_lie = audit.auditors.iter().any(|other| self.lies.contains_key(&(audit.id, other.machine)));
-        match kind.filter(|kind| self.is_wanted(*kind) && !others_lie) {
+        match kind.filter(|kind| self.is_wanted(*kind) && (self.plan.league || !others_lie)) {
             Some(Kind::LyingAuditor) if is_true => (self.made_up(audit, false), Some(Kind::LyingAuditor)),
             Some(Kind::YesMan) => (self.made_up(audit, true), Some(Kind::YesMan)),
             _ => (self.recompute(audit), None),
@@ -112,9 +112,16 @@ impl World<'_> {
     /// An answer that nobody computed.
     fn made_up(&mut self, audit: &Audit, is_equal: bool) -> Answer {
         let samples = audit.disclosed.as_ref().expect("it was disclosed").commitment.samples;
-        let steps = vec![self.dice.hash()];
-        let (inputs, output, exchange) = (self.dice.hash(), self.dice.hash(), self.dice.hash());
-        let outcome = RoundOutcome { inputs, steps: steps_root(&steps), output, exchange, samples };
+        let mut hash = match self.plan.league {
+            true => Hash::tagged("zoo-league", &[&audit.id.0.to_le_bytes()]),
+            false => self.dice.hash(),
+        };
+        let mut next = || {
+            hash = Hash::of(&hash.0);
+            hash
+        };
+        let steps = vec![next()];
+        let outcome = RoundOutcome { inputs: next(), steps: steps_root(&steps), output: next(), exchange: next(), samples };
         Answer::Outcome { trace: RoundTrace { outcome, steps }, salt: self.dice.hash(), is_equal }
     }
 
@@ -205,7 +212,7 @@ impl World<'_> {
             self.outcome.judged += 1;
             let lies = number == 3 && self.outcome.seed.is_multiple_of(2);
             let step = if lies { Some(self.dice.hash()) } else { truth };
-            self.send(key, Action::Judge { audit: audit.id, step });
+            self.send_for(key, Action::Judge { audit: audit.id, step }, Purpose::MayBeLate);
         }
     }
 

@@ -29,7 +29,7 @@ use std::{
 };
 
 use deepmarket_genesis::{Genesis, PSU};
-use deepmarket_ledger::{AuditParams, Params};
+use deepmarket_ledger::Params;
 use deepmarket_types::{Credits, Transaction, VerifiedTransaction};
 
 pub use cheat::{Habit, Kind};
@@ -50,6 +50,10 @@ pub struct Plan {
     pub worlds: u32,
     /// Cheats that are planted in all of them together; each kind has its share.
     pub cheats: u32,
+    /// The kinds.
+    pub kinds: Vec<Kind>,
+    /// Do lying auditors agree on their lies?
+    pub league: bool,
     /// Receipt intervals that a world lives at least.
     pub minutes: u64,
     /// From this one on its costs are counted.
@@ -64,33 +68,16 @@ pub struct Plan {
     pub dial: Option<u8>,
 }
 
-/// How work would be checked on a market that doesn't say it.
-const AUDIT: AuditParams = AuditParams {
-    floor_permille: 50,
-    first_windows: 3,
-    vest_ms: 40 * 60_000,
-    answer_ms: 300_000,
-    wait_ms: 900_000,
-    audit_ms: 60_000,
-    pay_permille: 1_200,
-    fee_permille: 80,
-    canary_permille: 10,
-    max_open: 2,
-    strikes: 3,
-};
-
 /// The rules of Portland State University's market, on which nobody loses contact.
 pub fn params() -> Params {
     let params = Genesis::from_toml(PSU).expect("a network of this release is valid").params;
     let receipt_ms = params.receipt_ms;
-    let audit = if params.audit.floor_permille == 0 { AUDIT } else { params.audit };
     Params {
         starting_credits: Credits::from_credits(1_000_000),
         heartbeat_ms: receipt_ms,
         contact_timeout_ms: 24 * 3_600_000,
         contact_step_ms: 1,
         max_open_jobs_per_account: 10_000,
-        audit,
         ..params
     }
 }
@@ -102,9 +89,11 @@ pub fn thousand() -> Plan {
         first_seed: 1,
         worlds: 10,
         cheats: 1_000,
+        kinds: Kind::ALL.to_vec(),
+        league: false,
         minutes: 0,
         measured_from: 0,
-        honest: 10,
+        honest: 8,
         cheating_workers: 4,
         cheating_auditors: 1,
         dial: None,
@@ -117,21 +106,31 @@ fn honest(from: u64, to: u64) -> Plan {
     Plan { first_seed: 101, worlds: 2, minutes: to, measured_from: from, honest: 6, dial: Some(0), ..none }
 }
 
-/// A market's first two hours: everybody is new, and audited often.
+/// Two lenders with many machines, who accuse honest workers and agree on what they say.
+pub fn league() -> Plan {
+    let kinds = vec![Kind::LyingAuditor];
+    Plan { first_seed: 201, worlds: 2, cheats: 40, kinds, league: true, cheating_workers: 0, cheating_auditors: 2, ..thousand() }
+}
+
+/// A market's first hour: everybody is new, and audited often.
 pub fn newcomers() -> Plan {
-    honest(0, 120)
+    honest(0, 60)
 }
 
 /// A market on which everybody has passed so many audits that the floor holds.
 pub fn steady() -> Plan {
-    honest(400, 800)
+    honest(220, 420)
 }
 
 /// The quota of each kind in one of several worlds.
 fn quota(plan: &Plan, world: u32) -> BTreeMap<Kind, u32> {
-    let kinds = Kind::ALL.len() as u32;
+    let kinds = plan.kinds.len() as u32;
     let share = |of: u32, parts: u32, part: u32| of * (part + 1) / parts - of * part / parts;
-    (0..).zip(Kind::ALL).map(|(number, kind)| (kind, share(share(plan.cheats, kinds, number), plan.worlds, world))).collect()
+    let mut quota: BTreeMap<Kind, u32> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
+    for (number, kind) in (0..).zip(&plan.kinds) {
+        quota.insert(*kind, share(share(plan.cheats, kinds, number), plan.worlds, world));
+    }
+    quota
 }
 
 /// Lets all worlds of a plan live, on as many threads as the machine has cores.

@@ -46,9 +46,9 @@ impl Lender {
     }
 }
 
-/// Three cores: two that work, or one and an audit.
+/// Two cores: two that work, or one and an audit.
 fn resources() -> Resources {
-    Resources { cores: 3, gpus: 0, ram_mib: 4096, disk_mib: 4096 }
+    Resources { cores: 2, gpus: 0, ram_mib: 4096, disk_mib: 4096 }
 }
 
 /// What a machine is.

@@ -218,6 +218,11 @@ impl Worker {
         self.averages.push(Rc::new(floats_to_bytes(average)));
     }
 
+    /// Did it compute the round before, so that it knows its parameters?
+    pub fn knows_before(&self, round: u64) -> bool {
+        self.leaves.last().is_some_and(|leaf| leaf.commitment.round + 1 == round)
+    }
+
     /// Rounds that it committed to, and the root over them.
     pub fn commitments(&self) -> (u64, Hash) {
         (self.range.leaves(), self.range.root())
@@ -257,14 +262,5 @@ impl Worker {
     /// The steps of a round, as it told them.
     pub fn trace(&self, index: u64) -> RoundTrace {
         self.leaves[index as usize].trace.clone()
-    }
-
-    /// Forgets inputs of rounds that the chain can't ask for any more.
-    pub fn forget_before(&mut self, leaf: u64) {
-        let end = (leaf as usize).min(self.leaves.len());
-        let empty = Rc::new(Vec::new());
-        for leaf in self.leaves[..end].iter_mut().rev().take_while(|leaf| !leaf.state.is_empty()) {
-            (leaf.state, leaf.averages) = (Rc::clone(&empty), Vec::new());
-        }
     }
 }

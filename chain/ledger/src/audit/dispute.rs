@@ -44,11 +44,12 @@ impl Audit {
         self.worker_trace.as_ref()?.steps.get(step as usize).copied()
     }
 
-    /// Does anybody contradict the worker with another answer than its accusers'?
-    fn has_other_accuser(&self) -> bool {
+    /// Would the worker be right if its accusers are wrong: does somebody agree with it, and nobody else contradict it?
+    fn is_undoubted(&self) -> bool {
         let accusation = self.accusation();
-        let against = self.counting().filter_map(|auditor| auditor.outcome).filter(|outcome| !self.is_committed(outcome));
-        against.map(|outcome| Some(outcome.answer())).any(|answer| answer != accusation)
+        let others =
+            || self.counting().filter_map(|auditor| auditor.outcome).filter(|outcome| Some(outcome.answer()) != accusation);
+        others().any(|outcome| self.is_committed(&outcome)) && others().all(|outcome| self.is_committed(&outcome))
     }
 
     fn judged(&self, validators: usize) -> Judged {
@@ -154,14 +155,14 @@ impl Change<'_> {
         });
         match self.ledger.audits[&id].judged(self.ledger.validators().len()) {
             Judged::NotYet => {}
-            Judged::Verdict(AuditVerdict::Passed) if self.ledger.audits[&id].has_other_accuser() => self.refute(id),
+            Judged::Verdict(AuditVerdict::Passed) if !self.ledger.audits[&id].is_undoubted() => self.refute(id),
             Judged::Verdict(verdict) => self.close_audit(id, verdict, true),
         }
         Ok(())
     }
 
-    /// The accusers were wrong about the first step that they disagree on with the worker. Somebody else contradicts the worker too,
-    /// maybe for a later one: others compute the round again before anybody is called right.
+    /// The accusers were wrong about the first step on which they disagree with the worker. That doesn't make its later steps right:
+    /// where nobody found so, others compute the round again.
     fn refute(&mut self, id: AuditId) {
         let audit = &self.ledger.audits[&id];
         let (job, answer) = (audit.job, audit.accusation());

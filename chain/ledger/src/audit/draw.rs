@@ -7,7 +7,6 @@ use crate::{
     Ledger, StateKey, Window,
     beacon::{Draw, MIXES_LATER},
     change::Change,
-    machine::free_rank,
 };
 
 /// The first and the second 8 bytes of a hash: a number that decides whether, and one that decides which.
@@ -26,15 +25,15 @@ pub(crate) fn drawn_index(value: &Hash, window: &Window, rate_permille: u32) -> 
 }
 
 impl Ledger {
-    /// So many of a thousand windows of a lease are audited now: all of a lender's first ones and of a suspect lease; else what the
+    /// So many of a thousand windows of a lease like that of this receipt are audited now: all of a lender's first ones and of a suspect lease; else what the
     /// job or the market asks for, or more while the lender has passed few audits: `2000 / (2 + passed)`, rounded down.
-    pub fn audit_rate(&self, lease: LeaseId) -> u32 {
+    pub fn audit_rate(&self, lease: LeaseId, sequence: u32) -> u32 {
         let Some(lease) = self.leases.get(&lease) else { return 0 };
         let (job, account) = (&self.jobs[&lease.job], &self.accounts[&lease.owner]);
         if job.audit_permille == 0 {
             return 0;
         }
-        if lease.is_suspect || account.windows < self.params().audit.first_windows {
+        if lease.is_suspect(sequence) || account.windows < self.params().audit.first_windows {
             return 1_000;
         }
         job.audit_permille.max(2_000 / account.audits_passed.saturating_add(2))
@@ -52,17 +51,16 @@ impl Ledger {
         let takes_it = |id: &MachineId| {
             let machine = &self.machines[id];
             let fits = machine.auditing.is_none() && machine.free().covers(&lease.resources);
-            fits && is_strange(machine.owner) && free_rank(machine).is_some()
+            fits && is_strange(machine.owner)
         };
         let order =
             |id: &MachineId| Hash::tagged("deepmarket/v1/auditor", &[&self.beacon.mix.0, &audit.id.0.to_le_bytes(), &id.0]);
         let first = (lease.class.clone(), AccountId([0; 20]), MachineId([0; 20]));
         let of_class = || self.index.classes.range(first.clone()..).take_while(|(class, ..)| *class == lease.class);
         let same_class = of_class().any(|(_, owner, _)| is_strange(*owner));
-        let auditor = match same_class {
-            true => of_class().map(|(.., id)| *id).filter(takes_it).min_by_key(order),
-            false => self.index.free.iter().map(|(.., id)| *id).filter(takes_it).min_by_key(order),
-        };
+        let is_of_class = |id: &MachineId| !same_class || self.machines[id].config.trainer == lease.class;
+        let free = self.index.free.iter().map(|(.., id)| *id);
+        let auditor = free.filter(is_of_class).filter(takes_it).min_by_key(order);
         auditor.map(|id| (id, same_class))
     }
 }
@@ -102,7 +100,7 @@ impl Change<'_> {
 
     fn draw_window(&mut self, lease_id: LeaseId, sequence: u32, value: &Hash) {
         let window = &self.ledger.windows[&(lease_id, sequence)];
-        let rate = self.ledger.audit_rate(lease_id);
+        let rate = self.ledger.audit_rate(lease_id, sequence);
         let lease = &self.ledger.leases[&lease_id];
         let (machine, owner) = (lease.machine, lease.owner);
         let vests = self.ledger.vests(window);
@@ -135,7 +133,9 @@ impl Change<'_> {
         let id = AuditId(self.ledger.tip.next_audit);
         self.ledger.tip.next_audit += 1;
         let lease = self.lease(window.lease);
-        lease.is_suspect = false;
+        if lease.is_suspect(window.sequence) {
+            lease.suspect_from = None;
+        }
         let audit = Audit {
             id,
             job: lease.job,

@@ -6,7 +6,7 @@ use deepmarket_types::{
 };
 
 use super::{Audit, Auditor, deadlines::auditor};
-use crate::{Account, Ledger, beacon::MIXES_LATER, change::Change, machine::weigh_reliability, window::shrink};
+use crate::{Account, Lease, Ledger, beacon::MIXES_LATER, change::Change, machine::weigh_reliability, window::shrink};
 
 /// What the auditors' words so far make of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,10 +197,11 @@ impl Change<'_> {
         self.after_loss(job);
     }
 
-    /// Something is odd about a lease: its next window is audited for sure.
+    /// Something is odd about a lease: its last receipt, or else the next one, is audited for sure.
     pub fn suspect(&mut self, lease: LeaseId) {
-        if self.ledger.has_audits() && !self.ledger.leases[&lease].is_suspect {
-            self.lease(lease).is_suspect = true;
+        let Lease { suspect_from, sequence, .. } = self.ledger.leases[&lease];
+        if self.ledger.has_audits() && suspect_from.is_none() {
+            self.lease(lease).suspect_from = Some(sequence);
         }
     }
 }

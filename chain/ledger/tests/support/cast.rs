@@ -195,11 +195,8 @@ impl Cast {
     }
 
     fn beats(&self) -> Vec<VerifiedTransaction> {
-        let offered = self
-            .market
-            .ledger
-            .machines()
-            .filter(|machine| machine.offer.is_some() && !machine.lost && !self.asleep.contains(&machine.id));
+        let offered =
+            self.market.ledger.machines().filter(|machine| machine.offer.is_some() && !self.asleep.contains(&machine.id));
         let beat = |key| {
             let addresses = Some(vec!["/ip4/10.0.0.1/tcp/4001".into()]);
             self.market.next(key, Action::Heartbeat { addresses })

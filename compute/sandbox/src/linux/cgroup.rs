@@ -18,8 +18,9 @@ use crate::limits::{Limits, MIB, TASKS};
 const PREFIX: &str = "deepmarket-";
 /// The period of a CPU quota in microseconds.
 const PERIOD_US: u64 = 100_000;
-/// The weight of a lent core against the owner's programs, which have 1024 each (version 1) or 100 (version 2).
-const WEIGHT: (u64, u64) = (102, 10);
+/// The weight of a lent core against the owner's programs, which have 1024 each (version 1) or 100 (version 2): a third, as the
+/// priority of the child has it among its like.
+const WEIGHT: (u64, u64) = (335, 33);
 /// How long the processes of a group may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -242,7 +243,7 @@ mod tests {
         }
         assert_eq!((read("memory.limit_in_bytes"), read("cpu.cfs_quota_us")), ("3145728".into(), "200000".into()));
         assert_eq!((read("memory.max"), read("memory.swap.max")), ("3145728".into(), "0".into()));
-        assert_eq!((read("cpu.max"), read("cpu.weight"), read("pids.max")), ("200000 100000".into(), "20".into(), "32".into()));
+        assert_eq!((read("cpu.max"), read("cpu.weight"), read("pids.max")), ("200000 100000".into(), "66".into(), "32".into()));
         assert!(set(folder.path(), 1, Controller::Memory, &Limits::default()).is_err(), "no limit was wanted");
         assert!(!folder.path().join("memory.swappiness").exists(), "no file is created");
     }

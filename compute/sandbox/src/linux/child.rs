@@ -22,8 +22,9 @@ use seccompiler::BpfProgram;
 use super::cores::Cores;
 use crate::limits::{Limits, MIB, STACK_MIB, TASKS, data_bytes};
 
-/// How much the owner's programs go before a trainer: it gets a tenth of a core that one of them wants too.
-pub(crate) const NICE: i32 = 10;
+/// How much the owner's programs go before a trainer: of a core that one of them wants too it gets a quarter. Less would starve
+/// it on a busy machine, and a round has a deadline.
+pub(crate) const NICE: i32 = 5;
 /// Open files: standard input, output and error, and one at a time while libraries are loaded.
 const OPEN_FILES: u64 = 16;
 /// Address space that a process may map beyond its memory: allocators and loaders reserve more than they use.

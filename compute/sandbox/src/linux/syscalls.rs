@@ -64,8 +64,8 @@ const COMPUTING: &[Call] = &[
 /// What computing needs besides, once the program is loaded: memory, but none that is executable.
 const MEMORY: &[Call] = &[Call(c::SYS_mmap, &[&[PRIVATE, NOT_EXECUTABLE]]), Call(c::SYS_mprotect, &[&[NOT_EXECUTABLE]])];
 
-/// What the start of a program needs besides: it is executed and loaded, reads files (which ones, landlock says), starts threads,
-/// and confines itself further. Memory is never shared: shared memory isn't counted as a process's data.
+/// What the start of a program needs besides: it is executed and loaded, reads files (which ones, landlock says), and
+/// confines itself further. Memory is never shared: shared memory isn't counted as a process's data.
 const STARTING: &[Call] = &[
     any(c::SYS_execve),
     Call(c::SYS_mmap, &[&[PRIVATE]]),
@@ -90,7 +90,6 @@ const STARTING: &[Call] = &[
     any(c::SYS_set_robust_list),
     any(c::SYS_rseq),
     any(c::SYS_ppoll),
-    Call(c::SYS_clone, &[&[(0, c::CLONE_THREAD as u64 | NAMESPACES, c::CLONE_THREAD as u64)]]),
     Call(c::SYS_prlimit64, &[&[(0, ALL, 0)]]),
     Call(
         c::SYS_fcntl,
@@ -119,6 +118,9 @@ const STARTING: &[Call] = &[
     any(c::SYS_landlock_add_rule),
     any(c::SYS_landlock_restrict_self),
 ];
+
+/// Threads, where something limits their number.
+const THREADS: &[Call] = &[Call(c::SYS_clone, &[&[(0, c::CLONE_THREAD as u64 | NAMESPACES, c::CLONE_THREAD as u64)]])];
 
 /// The same of older architectures.
 #[cfg(target_arch = "x86_64")]
@@ -242,11 +244,11 @@ const REFUSED_HERE: &[Call] = &[
 const REFUSED_HERE: &[Call] = &[];
 
 /// Around the start of a program: two filters, to be applied in this order.
-pub(crate) fn starting() -> Result<[BpfProgram; 2], SandboxError> {
+pub(crate) fn starting(threads: bool) -> Result<[BpfProgram; 2], SandboxError> {
     let absent = SeccompAction::Errno(c::ENOSYS as u32);
     let refused = SeccompAction::Errno(c::EPERM as u32);
     Ok([
-        filter(&[COMPUTING, STARTING, STARTING_HERE], absent, SeccompAction::Allow)?,
+        filter(&[COMPUTING, STARTING, STARTING_HERE, if threads { THREADS } else { &[] }], absent, SeccompAction::Allow)?,
         filter(&[REFUSED, REFUSED_HERE], SeccompAction::Allow, refused)?,
     ])
 }

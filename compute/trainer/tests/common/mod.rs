@@ -112,6 +112,8 @@ pub struct Round {
     /// Inputs, steps and output of each rank.
     pub outcomes: Vec<[Hash; 3]>,
     pub loss: f64,
+    /// What was applied.
+    pub average: Vec<u8>,
     pub cpu_ms: u64,
     pub peak_ram_mib: u64,
 }
@@ -149,7 +151,14 @@ pub fn round(ranks: &mut [Process], round: u64) -> Round {
         .collect();
     hashes.dedup();
     assert_eq!(hashes.len(), 1, "the ranks hold different parameters");
-    Round { parameters: hashes[0], outcomes, loss: all_loss / all_samples as f64, cpu_ms: all_cpu_ms, peak_ram_mib: peak }
+    Round {
+        parameters: hashes[0],
+        average: values,
+        outcomes,
+        loss: all_loss / all_samples as f64,
+        cpu_ms: all_cpu_ms,
+        peak_ram_mib: peak,
+    }
 }
 
 /// All ranks evaluate their validation shards; (samples, correct, mean loss) of the whole split.

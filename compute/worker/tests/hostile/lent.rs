@@ -1,6 +1,6 @@
 //! What was lent holds under a program that wants more.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, path::PathBuf, thread, time::Duration};
 
 use deepmarket_job::protocol::Request;
 use deepmarket_sandbox::{Usage, usage_of_child};
@@ -87,6 +87,19 @@ fn idle() -> Duration {
     Duration::from_millis((fields[3] + fields[4]) * 10)
 }
 
+/// Gives a trainer the machine, as if nobody else wanted it, so that only its limits hold it; is this user allowed to?
+fn favour(pid: u32) -> bool {
+    for group in groups() {
+        for (file, weight) in [("cpu.shares", "262144"), ("cpu.weight", "10000")] {
+            if group.join(file).exists() {
+                fs::write(group.join(file), weight).unwrap();
+            }
+        }
+    }
+    let group = rustix::process::Pid::from_raw(pid.cast_signed());
+    rustix::process::setpriority_pgrp(group, -20).is_ok()
+}
+
 /// Four busy threads on one lent core: never more than a tenth above it, and not less than a tenth below it unless others had
 /// the machine.
 pub async fn cores(means: Means) {
@@ -99,6 +112,7 @@ pub async fn cores(means: Means) {
         assert!(Instant::now() < deadline, "it never began");
         sleep(Duration::from_millis(20)).await;
     }
+    let is_favoured = favour(pid);
     for _ in 0..3 {
         let (before, idle_before, began) = (usage_of_child(pid).unwrap().cpu, idle(), Instant::now());
         sleep(Duration::from_secs(3)).await;
@@ -106,21 +120,20 @@ pub async fn cores(means: Means) {
         let (share, free) = (used.as_secs_f64() / took.as_secs_f64(), idle.as_secs_f64() / took.as_secs_f64());
         println!("\n    {means:?}: {share:.3} cores of 1 lent, with {free:.3} cores idle");
         assert!(share <= 1.1, "{share:.3} cores were used");
-        // Under a quota others' work on one core leaves the other one; pinned, it has to share its own.
-        let could_have_had_more = free > if means == Means::Best { 0.2 } else { 0.9 };
+        // A user who can't favour it shares with others: under a quota whichever core is free, pinned its own.
+        let could_have_had_more = is_favoured || free > if means == Means::Best { 0.2 } else { 0.9 };
         assert!(share >= 0.9 || !could_have_had_more, "only {share:.3} cores were had, and {free:.3} were idle");
     }
 }
 
 /// Groups of this process's trainers.
-fn groups() -> usize {
+fn groups() -> Vec<PathBuf> {
     let name = format!("deepmarket-{}-", std::process::id());
-    let mut folders = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
-    let mut found = 0;
+    let (mut folders, mut found) = (vec![PathBuf::from("/sys/fs/cgroup")], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&name) {
-                found += 1;
+                found.push(entry.path());
             } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(entry.path());
             }
@@ -133,10 +146,10 @@ pub async fn groups_go() {
     let machine = Machine::new();
     let trainer = machine.start("attack-busy", &one_core(Means::Best));
     let has_group = trainer.guards().iter().any(|guard| guard.how.contains("cgroup v"));
-    assert_eq!(groups() > 0, has_group);
+    assert_eq!(!groups().is_empty(), has_group);
     drop(trainer);
     let deadline = Instant::now() + PATIENCE;
-    while groups() > 0 {
+    while !groups().is_empty() {
         assert!(Instant::now() < deadline, "a group is left");
         sleep(Duration::from_millis(20)).await;
     }

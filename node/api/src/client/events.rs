@@ -92,6 +92,19 @@ impl Parser {
     }
 }
 
+/// The data of the events in a stream that comes in pieces, for the fuzz targets in `fuzz/`.
+#[doc(hidden)]
+pub fn parse_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<String>, String> {
+    let (mut parser, mut events) = (Parser::default(), Vec::new());
+    for piece in pieces {
+        parser.push(piece)?;
+        while let Some(sent) = parser.next()? {
+            events.push(sent.data);
+        }
+    }
+    Ok(events)
+}
+
 /// A stream of events that reconnects.
 struct Source {
     client: Client,

@@ -82,19 +82,19 @@ impl Market {
     }
 
     pub async fn start_with(registrar: bool, others: Vec<String>) -> Market {
-        Market::start_as(registrar, others, false).await
+        Market::start_whole(registrar, others, false, GatewayLimits::default()).await
     }
 
     /// With audits pay is held for a while.
     pub async fn start_with_audits() -> Market {
-        Market::start_as(true, vec![], true).await
-    }
-
-    async fn start_as(registrar: bool, others: Vec<String>, audits: bool) -> Market {
-        Market::start_limited(registrar, others, GatewayLimits::default()).await
+        Market::start_whole(true, vec![], true, GatewayLimits::default()).await
     }
 
     pub async fn start_limited(registrar: bool, others: Vec<String>, limits: GatewayLimits) -> Market {
+        Market::start_whole(registrar, others, false, limits).await
+    }
+
+    async fn start_whole(registrar: bool, others: Vec<String>, audits: bool, limits: GatewayLimits) -> Market {
         let folder = tempfile::tempdir().unwrap();
         let (consensus, port) = (free_port(), free_port());
         let validator = Validator {

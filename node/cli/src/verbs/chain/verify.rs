@@ -8,7 +8,7 @@ use std::{
 };
 
 use deepmarket_api::JobView;
-use deepmarket_consensus::replay::{Replay, Replayed};
+use deepmarket_consensus::replay::{Replay, ReplayError, Replayed};
 use deepmarket_genesis::Genesis;
 use deepmarket_types::{
     Action, AuditId, AuditState, AuditVerdict, ChainId, CommitmentPlace, Credits, Disclosure, Event, Hash, Height, JobId,
@@ -122,8 +122,9 @@ pub async fn run(settings: &Settings, job: Option<JobId>, genesis: Option<&Path>
                 .with_hint("ask another one: --gateway"));
         }
         for raw in blocks {
-            let lie =
-                |e| Failure::environment(format!("NOT VERIFIED: {e}")).with_hint("what this gateway tells isn't this chain");
+            let lie = |e: ReplayError| {
+                Failure::environment(format!("NOT VERIFIED: {e}")).with_hint("what this gateway tells isn't this chain")
+            };
             let block = replay.next(&raw.block, &raw.certificate).map_err(lie)?;
             notes.take(&block, |id| replay.ledger().audit(id).map(|audit| (audit.lease, audit.sequence, audit.index)));
         }
@@ -331,7 +332,7 @@ fn disagreements(found: &JobReport, told: Option<&JobView>) -> Vec<String> {
     let mut problems = Vec::new();
     for worker in &found.workers {
         let WorkerReport { lease, paid, vested, held, forfeited, .. } = *worker;
-        if paid != [vested, held, forfeited].into_iter().sum() {
+        if paid != [vested, held, forfeited].into_iter().sum::<Credits>() {
             problems
                 .push(format!("{lease} was paid {paid}, of which {vested} vested, {held} are held and {forfeited} were lost"));
         }
@@ -339,9 +340,9 @@ fn disagreements(found: &JobReport, told: Option<&JobView>) -> Vec<String> {
     let Some(told) = told else { return [problems, vec![format!("the gateway knows no {}", found.job)]].concat() };
     // An open job may have gone on since the last block that was checked.
     if told.state.is_closed() && found.state == told.status {
-        let receipts: u64 = found.workers.iter().map(|worker| worker.samples).sum();
+        let computed: u64 = found.workers.iter().map(|worker| worker.samples).sum();
         let samples: u64 = told.leases.iter().map(|lease| lease.samples).sum();
-        if (found.paid, found.fees, receipts) != (told.paid, told.fees, samples) {
+        if (found.paid, found.fees, computed) != (told.paid, told.fees, samples) {
             problems.push(format!("the gateway says that {} paid {} and {} for audits", found.job, told.paid, told.fees));
         }
     }

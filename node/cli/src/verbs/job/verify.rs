@@ -150,7 +150,7 @@ fn summary(found: &Verification, now: TimeMs) -> String {
     if !found.forfeited.is_zero() {
         rows.push(("lost of the pay", credits(found.forfeited)));
     }
-    output::table(&[&found.job.to_string(), ""], &[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
+    output::table(&[found.job.to_string().as_str(), ""], &[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 
 #[cfg(test)]

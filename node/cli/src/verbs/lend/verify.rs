@@ -5,6 +5,8 @@ use deepmarket_wallet::{
     files::{make_private_folder, write_whole},
     this_computer::Measurement,
 };
+use deepmarket_worker::{Guard, GuardState};
+use serde::Serialize;
 
 use super::machine;
 use crate::{
@@ -15,11 +17,20 @@ use crate::{
     verbs::validator::now,
 };
 
+/// What `lend verify` prints with `--json`.
+#[derive(Serialize)]
+struct Verified {
+    #[serde(flatten)]
+    config: MachineConfig,
+    /// What this system enforces of a job's confinement.
+    guards: Vec<Guard>,
+}
+
 pub async fn run(settings: &Settings, name: &str) -> Outcome {
     let folder = machine::folder(settings, name)?;
     settings.output.say("measuring this machine");
-    let config = measure(&folder, name).await?;
-    settings.output.show(&config, || describe(&config))?;
+    let verified = Verified { config: measure(&folder, name).await?, guards: deepmarket_worker::guards() };
+    settings.output.show(&verified, || format!("{}\n{}", describe(&verified.config), confinement(&verified.guards)))?;
     settings.output.next("deepmarket lend evaluate --cores 50% --ram-mib 50%");
     Ok(())
 }
@@ -66,9 +77,22 @@ pub fn describe(config: &MachineConfig) -> String {
     output::table(&["", ""], &[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 
+/// What holds a job, for people, and a word where something doesn't.
+fn confinement(guards: &[Guard]) -> String {
+    let rows = guards.iter().map(|guard| vec![guard.name.to_string(), guard.state.to_string(), guard.how.clone()]);
+    let table = output::table(&["a job's", "is", "by"], &[], rows);
+    let open: Vec<String> =
+        guards.iter().filter(|guard| guard.state == GuardState::NotEnforced).map(|guard| guard.name.to_string()).collect();
+    match open.is_empty() {
+        true => format!("{table}\n"),
+        false => format!("{table}\nnot enforced on this system: {}; lend it only to borrowers whom you trust\n", open.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use deepmarket_types::{Hash, Resources, TimeMs};
+    use deepmarket_worker::GuardName;
 
     use super::*;
 
@@ -94,5 +118,17 @@ mod tests {
         assert_eq!((read.measured, read.config), (TimeMs(5), measurement.config));
         fs::write(&path, "{\"cores\": 2}").unwrap();
         assert!(last(folder.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_said() {
+        let guard = |name, state, how: &str| Guard { name, state, how: how.into() };
+        let mut guards = vec![guard(GuardName::Network, GuardState::Enforced, "seccomp")];
+        assert!(!confinement(&guards).contains("trust"));
+        guards.push(guard(GuardName::Cores, GuardState::NotEnforced, "low priority only"));
+        let text = confinement(&guards);
+        for part in ["network", "seccomp", "low priority only", "not enforced on this system: cores;"] {
+            assert!(text.contains(part), "'{part}' is not in:\n{text}");
+        }
     }
 }
