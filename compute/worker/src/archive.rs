@@ -107,6 +107,9 @@ pub(crate) fn segments(folder: &Path) -> Vec<(u64, PathBuf)> {
     segments
 }
 
+/// A state that was kept, and what was applied after it.
+type Base = (Vec<u8>, Vec<Vec<u8>>);
+
 /// What is kept of one lease.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
@@ -159,7 +162,7 @@ impl Kept {
     }
 
     /// The state after so many rounds: the last that was kept before it, and the averages since.
-    fn state(&self, applied: u64) -> io::Result<Option<(Vec<u8>, Vec<Vec<u8>>)>> {
+    fn state(&self, applied: u64) -> io::Result<Option<Base>> {
         let Some((_, path)) = segments(&self.folder).into_iter().rfind(|(begin, _)| *begin <= applied) else { return Ok(None) };
         let mut file = io::BufReader::new(fs::File::open(path)?);
         let (mut found, mut at) = (None, 0);
