@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::{PipeReader, PipeWriter},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -29,7 +30,7 @@ floor_permille = 1000
 first_windows = 3
 vest_ms = 12_000
 answer_ms = 25_000
-wait_ms = 90_000
+wait_ms = 300_000
 audit_ms = 100
 pay_permille = 1200
 fee_permille = 80
@@ -57,7 +58,7 @@ layers = [ { flatten = {} }, { linear = { out = 32 } }, { relu = {} }, { linear 
 loss = "cross_entropy"
 optimizer = { adam = { lr = 1e-3 } }
 batch = 32
-epochs = 12
+epochs = 40
 mode = { local = { steps = 8 } }
 "#;
 
@@ -66,7 +67,9 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["lying-trainer", lie, ..] => {
-            let serve = |from, to| deepmarket_trainer::serve(&mut { from }, &mut { to }).expect("the pipes stay open");
+            let serve = |from: PipeReader, to: PipeWriter| {
+                deepmarket_trainer::serve(&mut { from }, &mut { to }).expect("the pipes stay open")
+            };
             lying_trainer(&lie.parse::<Lie>().expect("a lie"), || Real::in_a_thread(serve)).expect("the pipes stay open");
         }
         ["lying-agent", cheat, trainer, folder, gateways] => {
@@ -144,18 +147,22 @@ impl Zoo {
         self.agents.push(Running::start(&mut command, &self.log(name)));
     }
 
-    /// The same, and as soon as it is offered an agent that cheats takes its place, with the real trainer or one that lies.
-    fn lend_to_cheat(&mut self, name: &str, cheat: &str, lie: Option<&str>) {
-        self.lend(name, 1);
-        self.wait_until_idle(name);
-        // Killed, it withdraws nothing.
-        self.agents.pop();
-        let trainer = lie.map_or_else(|| program("deepmarket-trainer"), |lie| liar_program(self.market.home(), lie));
-        let folder = self.market.home().join("machines").join(name);
-        let mut command = Command::new(std::env::current_exe().expect("a test has a path"));
-        command.args(["lying-agent", cheat]).args([trainer, folder]).arg(self.market.gateways().join(","));
-        self.agents.push(Running::start(&mut command, &self.log(name)));
-        self.wait_until_idle(name);
+    /// The same for several, and as soon as they are offered agents that cheat take their places: with the real trainer, or with one
+    /// that lies.
+    fn lend_to_cheats(&mut self, cheats: &[(&str, &str, Option<&str>)]) {
+        let honest = self.agents.len();
+        cheats.iter().for_each(|(name, ..)| self.lend(name, 1));
+        cheats.iter().for_each(|(name, ..)| self.wait_until_idle(name));
+        // Killed, they withdraw nothing.
+        self.agents.truncate(honest);
+        for (name, cheat, lie) in cheats {
+            let trainer = lie.map_or_else(|| program("deepmarket-trainer"), |lie| liar_program(self.market.home(), lie));
+            let folder = self.market.home().join("machines").join(name);
+            let mut command = Command::new(std::env::current_exe().expect("a test has a path"));
+            command.args(["lying-agent", cheat]).args([trainer, folder]).arg(self.market.gateways().join(","));
+            self.agents.push(Running::start(&mut command, &self.log(name)));
+        }
+        cheats.iter().for_each(|(name, ..)| self.wait_until_idle(name));
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -187,15 +194,24 @@ impl Zoo {
         ["finished", "cancelled", "panic"].contains(&state.as_str().expect("a state"))
     }
 
-    /// Submits a job, and waits until it is on this machine.
-    fn work_for(&self, name: &str) -> String {
-        let job = self.submit(name);
-        let machine = self.machine(name).expect("it was offered")["id"].clone();
-        wait_for(&format!("{name} to work"), MINUTE, || {
-            let leases = self.market.cli(&["job", "show", &job])["job"]["leases"].clone();
-            leases.as_array()?.iter().any(|lease| lease["machine"] == machine).then_some(())
-        });
-        job
+    /// Gives each of these machines, the only ones that are there, a job. They take no other one: neither work nor audits.
+    fn occupy(&self, names: &[&str]) -> Vec<String> {
+        let jobs: Vec<String> = names.iter().map(|name| self.submit(name)).collect();
+        let lease_of = |name: &str| {
+            let machine = self.machine(name)?["id"].clone();
+            let is_its = |job: &&String| self.leases(job).iter().any(|lease| lease["machine"] == machine);
+            jobs.iter().find(is_its).cloned()
+        };
+        let each = names.iter().map(|name| wait_for(&format!("{name} to work"), MINUTE, || lease_of(name)));
+        let each: Vec<String> = each.collect();
+        for name in names {
+            self.market.cli(&["--account", name, "lend", "stop", "--machine", name, "--after-lease"]);
+        }
+        each
+    }
+
+    fn leases(&self, job: &str) -> Vec<Value> {
+        self.market.cli(&["job", "show", job])["job"]["leases"].as_array().expect("a list of leases").clone()
     }
 
     fn audits(&self, job: &str) -> Vec<Value> {
@@ -218,9 +234,7 @@ impl Zoo {
 
     fn lease(&self, name: &str, job: &str) -> Value {
         let machine = self.machine(name).expect("it was offered")["id"].clone();
-        let leases = self.market.cli(&["job", "show", job])["job"]["leases"].clone();
-        let leases = leases.as_array().expect("a list of leases").iter();
-        leases.into_iter().find(|lease| lease["machine"] == machine).expect("it worked for the job").clone()
+        self.leases(job).into_iter().find(|lease| lease["machine"] == machine).expect("it worked for the job")
     }
 }
 
@@ -249,25 +263,20 @@ fn cheaters_lose_their_pay_and_honest_people_do_not() {
     let _turn = my_turn();
     let mut zoo = Zoo::open();
 
-    // Each job goes to the only machine that is free, which has one core: so everybody's own.
-    let mut job_of = |name: &'static str, cheat, lie| {
-        zoo.lend_to_cheat(name, cheat, lie);
-        zoo.work_for(name)
-    };
-    let of_idle = job_of("idle", "honest", Some("idle"));
-    let of_flips = job_of("flips", "honest", Some("flip-signs"));
-    let of_silent = job_of("silent", "silent-at-audit", None);
-    let of_twofold = job_of("twofold", "contradictory", None);
+    zoo.lend_to_cheats(&[
+        ("idle", "honest", Some("idle")),
+        ("flips", "honest", Some("flip-signs")),
+        ("silent", "silent-at-audit", None),
+        ("twofold", "contradictory", None),
+    ]);
+    let jobs = zoo.occupy(&["idle", "flips", "silent", "twofold"]);
+    let [of_idle, of_flips, of_silent, of_twofold] = <[String; 4]>::try_from(jobs).expect("one each");
 
     // Honest machines come, which have a core to work and a core to audit, and with them somebody who lies as an auditor.
-    for honest in ["ann", "ben", "cat", "dan"] {
-        zoo.lend(honest, 2);
-    }
-    for honest in ["ann", "ben", "cat", "dan"] {
-        zoo.wait_until_idle(honest);
-    }
-    zoo.lend_to_cheat("liar", "lying-auditor", None);
-
+    const HONEST: [&str; 3] = ["ann", "ben", "cat"];
+    HONEST.iter().for_each(|name| zoo.lend(name, 2));
+    zoo.lend_to_cheats(&[("liar", "lying-auditor", None)]);
+    HONEST.iter().for_each(|name| zoo.wait_until_idle(name));
     let of_honest = zoo.submit("honest");
 
     for (name, job) in [("idle", &of_idle), ("flips", &of_flips)] {
@@ -282,7 +291,7 @@ fn cheaters_lose_their_pay_and_honest_people_do_not() {
     // The other receipt was refused each time, and what it was sent for was looked at.
     zoo.wait_for_verdict("twofold", &of_twofold, "passed");
     let words = fs::read_to_string(zoo.log("twofold")).expect("an agent's log");
-    assert!(words.contains("2074"), "a second receipt of one number is refused:\n{words}");
+    assert!(words.contains("a contradictory receipt was refused"), "a second receipt of one number is refused:\n{words}");
 
     // Somebody's honest work falls into the liar's hands, sooner or later.
     let liar = zoo.machine("liar").expect("it was offered")["id"].clone();
@@ -303,18 +312,16 @@ fn cheaters_lose_their_pay_and_honest_people_do_not() {
     assert!(zoo.account("liar")["strikes"].as_u64() > Some(0));
 
     // What honest people did is paid in the end, and none of it is lost.
-    let honest = ["ann", "ben", "cat", "dan"];
     wait_for("honest work to vest", 2 * MINUTE, || {
         let is_vested = |name: &&str| zoo.account(name)["held"] == 0;
-        (jobs.iter().all(|job| zoo.is_closed(job)) && honest.iter().all(|name| is_vested(&name))).then_some(())
+        (jobs.iter().all(|job| zoo.is_closed(job)) && HONEST.iter().all(is_vested)).then_some(())
     });
-    assert!(honest.iter().any(|name| zoo.account(name)["earned"].as_u64() > Some(0)), "honest work and audits are paid");
-    for name in honest {
+    assert!(HONEST.iter().any(|name| zoo.account(name)["earned"].as_u64() > Some(0)), "honest work and audits are paid");
+    for name in HONEST {
         assert_eq!(zoo.account(name)["strikes"], 0, "{name} is honest");
         let machine = zoo.machine(name).expect("it was offered")["id"].clone();
         for job in &jobs {
-            let leases = zoo.market.cli(&["job", "show", job])["job"]["leases"].clone();
-            for lease in leases.as_array().expect("a list of leases").iter().filter(|lease| lease["machine"] == machine) {
+            for lease in zoo.leases(job).iter().filter(|lease| lease["machine"] == machine) {
                 assert_eq!(lease["forfeited"], 0, "{name} is honest: {lease}");
             }
         }
