@@ -164,7 +164,7 @@ fn pipe() {
         Reply::Started { floats: 9, parameters: hash },
         Reply::Loaded { samples: 10 },
         Reply::Assigned { train_samples: 10, validate_samples: 5 },
-        Reply::Update { values: vec![0; 4], samples: 3, loss_sum: 1, cpu_ms: 2, commitment: hash, peak_ram_mib: 30 },
+        Reply::Update { values: vec![0; 4], samples: 3, loss_sum: 1, cpu_ms: 2, inputs: hash, steps: hash, output: hash, peak_ram_mib: 30 },
         Reply::Evaluated { samples: 5, correct: Some(4), loss_sum: 7 },
         Reply::Predicted { outputs: vec![0; 8], shape: vec![2], samples: 1, correct: None, loss_sum: 0 },
         Reply::Saved { state: vec![1], parameters: hash, round: 3 },
