@@ -2,21 +2,15 @@
 
 use std::sync::OnceLock;
 
-use burn::tensor::{Device, Tensor};
 use deepmarket_sandbox::SandboxError;
 
-/// The edge of the matrices that are multiplied once before the process is confined: large enough for the blocked kernel.
-const WARM_UP: usize = 64;
-
 /// Confines this process for good (`deepmarket_sandbox::confine_self`). What computing would read from the system later is read
-/// before: how many cores there are, the caches that matrix kernels are blocked for, and the place where the kernel tells how
+/// before: how many cores there are, how matrix products are cut ([`fix_blocking`](crate::fix_blocking)), and the place where the kernel tells how
 /// much memory is used.
 pub fn confine() -> Result<(), SandboxError> {
     cores();
     open_status();
-    let ones = Tensor::<2>::ones([WARM_UP, WARM_UP], &Device::default());
-    let product = ones.clone().matmul(ones).into_data();
-    debug_assert_eq!(product.num_elements(), WARM_UP * WARM_UP);
+    crate::fix_blocking();
     deepmarket_sandbox::confine_self()
 }
 

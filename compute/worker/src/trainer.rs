@@ -370,6 +370,8 @@ impl TrainerProcess {
                 let parts = part_hashes(&values, members as u32);
                 let values = protocol::bytes_to_floats(&values).ok_or(broken)?;
                 let loss_sum = f64::from_bits(loss_sum);
+                // What is seen from outside counts too: a confined trainer may not be able to look.
+                let peak_ram_mib = peak_ram_mib.max(self.watch.as_ref().map_or(0, Watch::peak_mib));
                 Ok(Update { values, samples, loss_sum, cpu_ms, inputs, steps, output, parts, peak_ram_mib })
             }
             other => Err(confused("Round", &other)),

@@ -21,15 +21,21 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Watch {
     excess: Arc<AtomicU64>,
+    peak: Arc<AtomicU64>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
     /// Ends the child where it holds more than `ram_mib` resident.
     pub fn start(pid: u32, ram_mib: u64) -> Watch {
-        let excess = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(look(pid, ram_mib, excess.clone()));
-        Watch { excess, _task: AbortOnDropHandle::new(task) }
+        let (excess, peak) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let task = tokio::spawn(look(pid, ram_mib, excess.clone(), peak.clone()));
+        Watch { excess, peak, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// The most MiB that the child was seen to hold.
+    pub fn peak_mib(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
     }
 
     /// The MiB that the child held when it was ended for them.
@@ -38,12 +44,13 @@ impl Watch {
     }
 }
 
-async fn look(pid: u32, ram_mib: u64, excess: Arc<AtomicU64>) {
+async fn look(pid: u32, ram_mib: u64, excess: Arc<AtomicU64>, peak: Arc<AtomicU64>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let Some(usage) = usage_of_child(pid) else { return };
+        peak.fetch_max(usage.peak_bytes.div_ceil(MIB), Ordering::Relaxed);
         let resident_mib = usage.resident_bytes.div_ceil(MIB);
         if resident_mib > ram_mib {
             excess.store(resident_mib, Ordering::Release);
