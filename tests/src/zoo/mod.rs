@@ -34,7 +34,7 @@ use deepmarket_types::{Credits, Transaction, VerifiedTransaction};
 
 pub use cheat::{Habit, Kind};
 pub use outcome::{Fate, Outcome, Planted};
-pub use world::{ROUNDS, World};
+pub use world::World;
 
 /// How an unsigned transaction becomes a verified one, see [`crate::simulation::Trust`].
 pub type Trust = fn(Transaction) -> VerifiedTransaction;
@@ -58,6 +58,8 @@ pub struct Plan {
     pub minutes: u64,
     /// From this one on its costs are counted.
     pub measured_from: u64,
+    /// Rounds of one window.
+    pub rounds: u64,
     /// Honest lenders of each world.
     pub honest: u32,
     /// Lenders who cheat as workers, at a time.
@@ -93,6 +95,7 @@ pub fn thousand() -> Plan {
         league: false,
         minutes: 0,
         measured_from: 0,
+        rounds: 3,
         honest: 8,
         cheating_workers: 4,
         cheating_auditors: 1,
@@ -103,7 +106,7 @@ pub fn thousand() -> Plan {
 /// Honest people only, at the market's own audit rate, from one minute of the market's life to another.
 fn honest(from: u64, to: u64) -> Plan {
     let none = Plan { cheats: 0, cheating_workers: 0, cheating_auditors: 0, ..thousand() };
-    Plan { first_seed: 101, worlds: 2, minutes: to, measured_from: from, honest: 6, dial: Some(0), ..none }
+    Plan { first_seed: 101, worlds: 2, minutes: to, measured_from: from, rounds: 6, honest: 6, dial: Some(0), ..none }
 }
 
 /// Two lenders with many machines, who accuse honest workers and agree on what they say.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Fate, Kind, Outcome, Plan, ROUNDS};
+use super::{Fate, Kind, Outcome, Plan};
 
 /// Sums of some worlds.
 pub fn sum(outcomes: &[Outcome]) -> Outcome {
@@ -69,7 +69,7 @@ pub fn markdown(plan: &Plan, cheats: &Outcome, newcomers: &Outcome, steady: &Out
         "# The cheater's zoo\n\n\
          {} cheats of {} kinds, planted in {} simulated markets with the rules of `genesis/networks/psu.toml`: the real ledger, the real\n\
          trainer on tiny models (`sync` and `local`, one to four workers), four validators of whom one lies as a judge in every second\n\
-         market. `make zoo` makes this file; `tests/tests/zoo.rs` asserts what it shows. A window is one receipt's, of {ROUNDS} rounds.\n\n\
+         market. `make zoo` makes this file; `tests/tests/zoo.rs` asserts what it shows. A window is one receipt's; here of {} rounds.\n\n\
          {}\n\
          *Audited*: an audit of the very window was drawn (of an auditor's lie: every one counts, because its answer is compared).\n\
          *Lost with another*: the window wasn't drawn, but its pay was still held when another cheat of the same machine was found.\n\
@@ -78,12 +78,13 @@ pub fn markdown(plan: &Plan, cheats: &Outcome, newcomers: &Outcome, steady: &Out
          ## What it costs\n\n\
          The floor is {} ‰ of windows, {} ‰ of the audits that pass get a second auditor; pay is held for {} minutes.\n\n\
          {}\n\
-         An audit computes one of a window's rounds again; here a window has {ROUNDS}, where a real one of a minute has more, so a real\n\
-         market computes a smaller share again. Fees are what borrowers pay; what auditors don't get of it stays in the treasury for\n\
+         An audit computes one of a window's rounds again. Windows of the honest markets have {} rounds; a real one of a minute has more, so a\n\
+         real market computes a smaller share again. Fees are what borrowers pay; what auditors don't get of it stays in the treasury for\n\
          times with more newcomers.\n",
         plan.cheats,
         Kind::ALL.len(),
         plan.worlds,
+        plan.rounds,
         table(cheats),
         cheats.honest_punished,
         cheats.barred,
@@ -92,8 +93,9 @@ pub fn markdown(plan: &Plan, cheats: &Outcome, newcomers: &Outcome, steady: &Out
         audit.vest_ms / 60_000,
         costs(&[
             ("with cheaters, dials at 0, 30 and 100 %", cheats),
-            ("honest newcomers", newcomers),
-            ("honest, steady", steady)
+            ("honest newcomers: the first hour", newcomers),
+            ("honest, steady: from the fourth hour on", steady)
         ]),
+        super::steady().rounds,
     )
 }

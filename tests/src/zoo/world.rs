@@ -32,8 +32,6 @@ use crate::virtual_chain::VirtualChain;
 const START: TimeMs = TimeMs(20_003 * 24 * 3_600_000);
 /// Blocks of one receipt interval.
 const BLOCKS: u64 = 4;
-/// Rounds of one window.
-pub const ROUNDS: u64 = 3;
 /// Jobs that wait for machines: so that everybody has work, also those whom the market trusts least.
 const QUEUED: usize = 3;
 const REGISTRAR: PublicKey = PublicKey([200; 32]);
@@ -312,7 +310,7 @@ impl<'a> World<'a> {
                 let told = self.chain.ledger.lease(lease).expect("it is a member").rounds;
                 self.workers.get_mut(&lease).expect("members are workers").begin_window(told);
             }
-            for _ in 0..ROUNDS.min(training.rounds - training.round) {
+            for _ in 0..self.plan.rounds.min(training.rounds - training.round) {
                 self.round(&mut training, &cheats);
             }
             let first = &self.workers[&training.members[0]];
