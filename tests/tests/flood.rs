@@ -76,8 +76,8 @@ impl User {
     async fn open(gateway: &str, number: usize) -> User {
         let client = Client::new(vec![gateway.to_owned()]).unwrap();
         let (key, machine) = (SecretKey::generate(), SecretKey::generate());
-        let voucher = client.voucher(&VoucherRequest { identity: format!("user{number}@pdx.example"), key: key.public() });
-        let voucher = voucher.await.unwrap();
+        let request = VoucherRequest { identity: format!("user{number}@pdx.example"), key: key.public() };
+        let voucher = client.voucher(&request).await.unwrap();
         client.act(&key, Action::OpenAccount { voucher }).await.unwrap();
         let text = |text: &str| text.to_owned();
         let config = MachineConfig {
