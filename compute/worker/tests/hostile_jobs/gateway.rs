@@ -200,6 +200,8 @@ impl Fake {
             cpu_ms: 0,
             paid: Credits::ZERO,
             paid_ms: 0,
+            held: Credits::ZERO,
+            forfeited: Credits::ZERO,
             parameters: None,
         };
         JobView {
@@ -223,6 +225,8 @@ impl Fake {
             generation: 1,
             members: vec![LeaseId(id.0)],
             failures: 0,
+            audit_permille: 0,
+            fees: Credits::ZERO,
         }
     }
 
@@ -255,6 +259,11 @@ impl Fake {
             leases_lost: 0,
             leases: vec![],
             earned: Credits::ZERO,
+            held: Credits::ZERO,
+            vests: None,
+            auditing: None,
+            audits_passed: 0,
+            strikes: 0,
         }
     }
 }
