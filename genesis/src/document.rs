@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_chain_id_of_a_known_document_never_changes() {
-        assert_eq!(complete().chain_id().to_hex(), "e9e3aaa8758565fc0b6a849194a89fc166d9dd02b6d84a04498f04fe7d13cb8c");
+        assert_eq!(complete().chain_id().to_hex(), "ec7db965fde16f08785419b42be8d5dc9156aadb4ef091b17e5b29c9e191f07a");
     }
 
     #[test]

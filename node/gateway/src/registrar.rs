@@ -75,7 +75,9 @@ fn normalise(identity: &str) -> Option<String> {
     if identity.chars().count() > 2 * MAX_IDENTITY_CHARS {
         return None;
     }
-    let mapped: String = Uts46MapperBorrowed::new().map_normalize(identity.chars()).collect();
+    // Joiners mean something between some letters of host names, and nothing here.
+    let seen = identity.chars().filter(|c| !matches!(c, '\u{200c}' | '\u{200d}'));
+    let mapped: String = Uts46MapperBorrowed::new().map_normalize(seen).collect();
     let words: Vec<&str> = mapped.split_whitespace().collect();
     let text = words.join(" ");
     let normal = match text.rsplit_once('@') {

@@ -148,7 +148,7 @@ fn receipt(sequence: u32, outcome: LeaseOutcome) -> Action {
         cpu_ms: 1,
         parameters: Hash::of(b"p"),
         commitments: Hash::of(b"c"),
-        committed: 0,
+        committed: 1,
         loss_micro: 1,
         checkpoint: Some(Checkpoint { state: Hash::of(b"state"), rounds: 1 }),
         missing: None,
