@@ -141,7 +141,7 @@ fn recorded(spec: &JobSpec, rng: &mut ChaCha8Rng) -> Vec<Recorded> {
                 team.compute(computed);
                 computed += 1;
             }
-            team.apply(rng.next_u32() % 3 == 0);
+            team.apply(rng.next_u32().is_multiple_of(3));
         }
     };
     run(&mut team, 0..4);

@@ -243,7 +243,8 @@ fn a_trainer_that_needs_more_memory_than_was_lent_ends_with_a_status_of_its_own(
     // The 128 MiB are used up long before the hundredth.
     let ended = (0..100).any(|index| process.try_ask(&shard(index)).is_none());
     assert!(ended, "the limit holds");
-    assert_eq!(process.end().code(), Some(EXIT_OUT_OF_MEMORY));
+    let status = process.end();
+    assert_eq!(status.code(), Some(EXIT_OUT_OF_MEMORY), "{status}");
 }
 
 #[test]

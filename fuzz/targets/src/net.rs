@@ -33,7 +33,7 @@ pub(crate) fn message(data: &[u8]) {
 }
 
 /// A blob of three groups, and a part of a fourth.
-static BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| (0..50_000_u32).map(|i| (i * i >> 7) as u8).collect());
+static BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| (0..50_000_u32).map(|i| ((i * i) >> 7) as u8).collect());
 static HASH: LazyLock<Hash> = LazyLock::new(|| Hash::of(&BLOB));
 
 /// What a provider sends as a blob. Only the blob's own bytes may be believed. The first bytes say how long the provider says

@@ -74,6 +74,6 @@ pub(crate) fn trainer(data: &[u8]) {
             assert!(message.len() < 16 * 1024, "an error of {} bytes", message.len());
         }
     }
-    let stopped = requests.iter().any(|request| *request == Request::Stop);
+    let stopped = requests.contains(&Request::Stop);
     assert!(stopped || replies == 4 + requests.len(), "{replies} answers to {} requests", 4 + requests.len());
 }

@@ -320,6 +320,7 @@ async fn answer(State(shared): State<Arc<Mutex<Fake>>>, method: Method, uri: Uri
             fake.net.blobs().put_verified(&hash.parse().unwrap(), &body).unwrap();
             StatusCode::NO_CONTENT.into_response()
         }
+        (Method::GET, ["machines", _, "audits"]) => Json(Vec::<u8>::new()).into_response(),
         (method, _) => panic!("{method} {path}"),
     }
 }

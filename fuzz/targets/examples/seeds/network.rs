@@ -37,7 +37,7 @@ fn peers() {
     seed("frame", "stream", &stream);
     seed("frame", "bf16", &[&[1, 3][..], &[0x80, 0x3f].repeat(6)].concat());
     seed("frame", "int8", &[&[2, 3][..], &0.5_f32.to_le_bytes(), &[1, 2, 3, 253, 254, 255]].concat());
-    let blob: Vec<u8> = (0..50_000_u32).map(|i| (i * i >> 7) as u8).collect();
+    let blob: Vec<u8> = (0..50_000_u32).map(|i| ((i * i) >> 7) as u8).collect();
     let sent = |from: u64| deepmarket_net::fuzzing::sent_blob(&blob, from).expect("memory");
     // libFuzzer's inputs are short: what is there already makes the rest fit.
     seed("blob", "last-group", &[&[3 << 2, 0][..], &sent(3 * 16 * 1024)].concat());

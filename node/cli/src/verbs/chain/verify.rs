@@ -244,7 +244,7 @@ impl Notes {
                 self.problems.push(format!("receipt {sequence} of {lease} doesn't follow on number {}", before.sequence));
             }
         }
-        receipts.push(receipt.clone());
+        receipts.push(*receipt);
     }
 
     /// What a worker opened is the leaf that was drawn, under the root of the receipt that was drawn.
