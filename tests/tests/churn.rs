@@ -308,7 +308,7 @@ fn every_payout_is_right(market: &Market, watch: &Watch) {
     let total: u64 = paid.values().sum();
     assert_eq!(job.paid.micro(), total);
     assert_eq!(job.escrow.micro(), 0);
-    assert_eq!(market.cli(&["account", "show", "borrower"])["granted"], 50_000_000 - total);
+    assert_eq!(market.cli(&["account", "show", "borrower"])["granted"], 50_000_000 - total - job.fees.micro());
     assert_eq!(market.cli(&["chain", "status"])["ledger"]["conserved"], true);
 }
 
