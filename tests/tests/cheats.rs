@@ -13,7 +13,7 @@ use std::{
 };
 
 use deepmarket_api::Client;
-use deepmarket_tests::{Market, my_turn, program, wait_for};
+use deepmarket_tests::{Market, my_turn, program, wait_for, without_section};
 use deepmarket_worker::{
     Means, TrainerProgram, WorkerConfig,
     testing::{Cheat, Lie, Real, lying_trainer},
@@ -132,7 +132,7 @@ impl Zoo {
     fn open() -> Zoo {
         let local = deepmarket_genesis::LOCAL.replace("receipt_ms = 10_000", "receipt_ms = 2_000");
         assert!(local.contains("receipt_ms = 2_000"), "the local market's receipts come every 10 s");
-        let market = Market::up_with(0, Some(&(without(&local, "[params.audit]") + AUDIT)));
+        let market = Market::up_with(0, Some(&(without_section(&local, "[params.audit]") + AUDIT)));
         market.cli(&["account", "open", "--name", "bob", "--identity", "bob@pdx.example"]);
         market.cli(&["--account", "bob", "data", "generate", "digits", "--name", "digits", "--samples", "2500"]);
         Zoo { market, agents: Vec::new() }
@@ -236,18 +236,6 @@ impl Zoo {
         let machine = self.machine(name).expect("it was offered")["id"].clone();
         self.leases(job).into_iter().find(|lease| lease["machine"] == machine).expect("it worked for the job")
     }
-}
-
-/// A genesis document without one of its sections.
-fn without(text: &str, section: &str) -> String {
-    let mut is_in = false;
-    let keep = text.lines().filter(|line| {
-        if line.starts_with('[') {
-            is_in = line.trim() == section;
-        }
-        !is_in
-    });
-    keep.map(|line| format!("{line}\n")).collect()
 }
 
 /// A program that an agent takes for its trainer.

@@ -37,6 +37,18 @@ pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/market lies in the checkout").to_owned()
 }
 
+/// A genesis document without one of its sections.
+pub fn without_section(text: &str, section: &str) -> String {
+    let mut is_in = false;
+    let keep = text.lines().filter(|line| {
+        if line.starts_with('[') {
+            is_in = line.trim() == section;
+        }
+        !is_in
+    });
+    keep.map(|line| format!("{line}\n")).collect()
+}
+
 /// MNIST's files, which `make mnist` brings.
 pub fn mnist() -> PathBuf {
     let folder = checkout().join("data/mnist");
