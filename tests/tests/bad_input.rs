@@ -178,7 +178,8 @@ fn a_corrupted_shard_ends_the_job_with_its_reason_or_is_fetched_elsewhere_and_th
     assert_eq!(ended["escrow"], 0);
     let after = market.cli(&["account", "show", "bob"]);
     let spent = opened["granted"].as_u64().unwrap() - after["granted"].as_u64().unwrap();
-    assert_eq!(spent, ended["paid"].as_u64().unwrap(), "only receipts were paid");
+    let cost = ["paid", "fees"].map(|part| ended[part].as_u64().unwrap());
+    assert_eq!(spent, cost.iter().sum::<u64>(), "only receipts were paid, and their audits");
 }
 
 fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
