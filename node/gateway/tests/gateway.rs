@@ -119,7 +119,7 @@ async fn every_refusal_is_an_error_body_with_a_stable_code() {
         ("GET", "/v1/jobs/job-7/receipts".into(), vec![], 404, 5014, "unknown_job"),
         ("GET", format!("/v1/machines/{machine}/audits"), vec![], 404, 5013, "unknown_machine"),
         ("GET", "/v1/audits/audit-7".into(), vec![], 404, 5018, "unknown_audit"),
-        ("GET", "/v1/audits/7".into(), vec![], 400, 5001, "bad_request"),
+        ("GET", "/v1/audits/some".into(), vec![], 400, 5001, "bad_request"),
         ("GET", "/v1/audits?state=some".into(), vec![], 400, 5001, "bad_request"),
         ("GET", "/v1/blocks/raw".into(), vec![], 400, 5001, "bad_request"),
         ("GET", "/v1/jobs/job-7/events".into(), vec![], 404, 5014, "unknown_job"),

@@ -203,7 +203,7 @@ impl Market {
             cpu_ms: work,
             parameters: Hash::of(&sequence.to_le_bytes()),
             commitments: Hash::of(b"commitments"),
-            committed: 0,
+            committed: work,
             loss_micro: 1_000_000,
             checkpoint: None,
             missing: None,
