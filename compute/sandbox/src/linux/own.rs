@@ -1,6 +1,9 @@
 //! What a trainer gives up itself, when it has started.
 
-use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::{
+    fs::{FileType, Stat, fstat},
+    process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit},
+};
 
 use super::{files, syscalls};
 use crate::{SandboxError, data_bytes};
@@ -21,13 +24,23 @@ pub fn confine_self() -> Result<(), SandboxError> {
 /// This process writes no file and no core dump, opens almost no file, and has at most so much memory; an allocation beyond it
 /// fails. What is stricter already stays.
 pub fn limit_self(ram_mib: Option<u64>) -> Result<(), SandboxError> {
-    for (resource, limit) in [(Resource::Core, Some(0)), (Resource::Fsize, Some(0)), (Resource::Data, ram_mib.map(data_bytes))] {
+    // Nothing is written to files, except where a person sends what this prints into one.
+    let file_bytes = (!prints_into_file()).then_some(0);
+    for (resource, limit) in [(Resource::Core, Some(0)), (Resource::Fsize, file_bytes), (Resource::Data, ram_mib.map(data_bytes))]
+    {
         let Some(limit) = limit else { continue };
         let limit = getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit));
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         setrlimit(resource, limit).map_err(|e| SandboxError::new("resource limits", e))?;
     }
     Ok(())
+}
+
+/// Is standard output or error a file?
+fn prints_into_file() -> bool {
+    let is_file =
+        |stat: rustix::io::Result<Stat>| stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    is_file(fstat(std::io::stdout())) || is_file(fstat(std::io::stderr()))
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub struct Market {
     pub url: String,
     pub client: Client,
     pub limits: GatewayLimits,
+    /// Is work audited? Then reports claim no samples: these would need commitments, and somebody who opens them.
+    pub audits: bool,
 }
 
 pub fn validator_key() -> SecretKey {
@@ -130,7 +132,7 @@ impl Market {
         let url = validator.gateway;
         let client = Client::new(vec![url.clone()]).unwrap();
         let stop = CancellationToken::new();
-        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client, limits };
+        let mut market = Market { folder, genesis, chain, node, net, stop, gateway: None, url, client, limits, audits };
         market.open_gateway(registrar, others).await;
         market
     }
@@ -199,11 +201,11 @@ impl Market {
             sequence,
             from: 0,
             rounds: work,
-            samples: work * 64,
+            samples: if self.audits { 0 } else { work * 64 },
             cpu_ms: work,
             parameters: Hash::of(&sequence.to_le_bytes()),
             commitments: Hash::of(b"commitments"),
-            committed: work,
+            committed: 0,
             loss_micro: 1_000_000,
             checkpoint: None,
             missing: None,
