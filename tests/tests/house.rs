@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("test-market", &[]),
     ("window-tests", &["test-market"]),
     ("tests", &["types", "job", "ledger", "genesis", "api", "test-market"]),
+    ("fuzz-targets", &["types", "job", "genesis", "dataset", "trainer", "net", "api", "wallet", "engine"]),
 ];
 
 /// The only crate of ours that may name an engine.
