@@ -20,26 +20,7 @@ const OPERATIONS_OF_A_MARKET: u64 = 2_500;
 /// Few starting credits: borrowers soon spend earned ones too, and escrows hold both.
 const STARTING_CREDITS: u64 = 300_000;
 
-/// SplitMix64: small, seeded, the same everywhere.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn percent(&mut self, share: u64) -> bool {
-        self.below(100) < share
-    }
-
     fn person(&mut self) -> u8 {
         1 + self.below(6) as u8
     }
